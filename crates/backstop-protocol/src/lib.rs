@@ -1,0 +1,67 @@
+//! The wire format of Sentry-compatible error tracking: DSN, authentication, envelope and event.
+//!
+//! Bytes go in, plain data comes out, and the other way round.
+//! Reading is lenient (nonsense in one field never loses the event), writing is canonical.
+//! Nothing here does I/O, reads a clock, or panics on any input, and fields that are not known
+//! are kept in `other`.
+//!
+//! The format is the one of Sentry's SDKs: <https://develop.sentry.dev/sdk/>.
+
+mod breadcrumb;
+mod event;
+mod event_id;
+mod exception;
+mod level;
+mod request;
+mod stacktrace;
+mod timestamp;
+mod user;
+
+pub use breadcrumb::Breadcrumb;
+pub use event::{Event, EventType, Message, Sdk};
+pub use event_id::{EventId, ParseEventIdError};
+pub use exception::{Exception, Mechanism, Thread};
+pub use level::{Level, ParseLevelError};
+pub use request::Request;
+pub use stacktrace::{Frame, Stacktrace};
+pub use timestamp::{ParseTimestampError, Timestamp};
+pub use user::User;
+
+/// A JSON object whose keys keep the order in which they were sent.
+pub type Object = serde_json::Map<String, serde_json::Value>;
+
+/// Interfaces that the wire wraps as `{"values": [...]}`.
+mod values {
+    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+    #[derive(Serialize)]
+    struct Values<'a, T> {
+        values: &'a [T],
+    }
+
+    #[derive(Deserialize)]
+    #[serde(untagged)]
+    enum AnyValues<T> {
+        Wrapped { values: Vec<T> },
+        Bare(Vec<T>),
+        One(T),
+        Nothing(()),
+    }
+
+    pub(crate) fn serialize<T: Serialize, S: Serializer>(
+        values: &[T],
+        serializer: S,
+    ) -> Result<S::Ok, S::Error> {
+        Values { values }.serialize(serializer)
+    }
+
+    pub(crate) fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+        deserializer: D,
+    ) -> Result<Vec<T>, D::Error> {
+        Ok(match AnyValues::deserialize(deserializer)? {
+            AnyValues::Wrapped { values } | AnyValues::Bare(values) => values,
+            AnyValues::One(value) => vec![value],
+            AnyValues::Nothing(()) => Vec::new(),
+        })
+    }
+}
