@@ -1,15 +1,16 @@
 //! What happened before an event.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Value;
 
+use crate::json::{Reader, Syntax};
+use crate::lenient::deserialize_leniently;
 use crate::{Object, Timestamp};
 
 /// A note of something that happened before an event.
 ///
 /// Schema: <https://develop.sentry.dev/sdk/event-payloads/breadcrumbs/>.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct Breadcrumb {
     /// When, by the sender's clock.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -33,3 +34,21 @@ pub struct Breadcrumb {
     #[serde(flatten)]
     pub other: Object,
 }
+
+impl Breadcrumb {
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Breadcrumb, Syntax> {
+        let mut crumb = Breadcrumb::default();
+        reader.object(|reader, key| match key {
+            "timestamp" => reader.time(&mut crumb.timestamp),
+            "type" => reader.text(&mut crumb.ty),
+            "category" => reader.text(&mut crumb.category),
+            "message" => reader.text_of_any(&mut crumb.message),
+            "level" => reader.text(&mut crumb.level),
+            "data" => reader.any(&mut crumb.data),
+            _ => reader.member(key, &mut crumb.other),
+        })?;
+        Ok(crumb)
+    }
+}
+
+deserialize_leniently!(Breadcrumb);

@@ -7,18 +7,32 @@
 //!
 //! The format is the one of Sentry's SDKs: <https://develop.sentry.dev/sdk/>.
 
+#![forbid(unsafe_code)]
+
+mod auth;
 mod breadcrumb;
+mod dsn;
+mod envelope;
+mod error;
 mod event;
 mod event_id;
 mod exception;
 mod in_app;
+mod json;
+mod lenient;
 mod level;
 mod request;
 mod stacktrace;
 mod timestamp;
 mod user;
 
+pub use auth::{Auth, ParseAuthError, query_pairs};
 pub use breadcrumb::Breadcrumb;
+pub use dsn::{Dsn, ParseDsnError};
+pub use envelope::{
+    Envelope, EnvelopeError, EnvelopeErrorKind, EnvelopeHeader, Item, ItemHeader, Items,
+};
+pub use error::DecodeError;
 pub use event::{Event, EventType, Message, Sdk};
 pub use event_id::{EventId, ParseEventIdError};
 pub use exception::{Exception, Mechanism, Thread};
@@ -34,20 +48,11 @@ pub type Object = serde_json::Map<String, serde_json::Value>;
 
 /// Interfaces that the wire wraps as `{"values": [...]}`.
 mod values {
-    use serde::{Deserialize, Deserializer, Serialize, Serializer};
+    use serde::{Serialize, Serializer};
 
     #[derive(Serialize)]
     struct Values<'a, T> {
         values: &'a [T],
-    }
-
-    #[derive(Deserialize)]
-    #[serde(untagged)]
-    enum AnyValues<T> {
-        Wrapped { values: Vec<T> },
-        Bare(Vec<T>),
-        One(T),
-        Nothing(()),
     }
 
     pub(crate) fn serialize<T: Serialize, S: Serializer>(
@@ -55,15 +60,5 @@ mod values {
         serializer: S,
     ) -> Result<S::Ok, S::Error> {
         Values { values }.serialize(serializer)
-    }
-
-    pub(crate) fn deserialize<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
-        deserializer: D,
-    ) -> Result<Vec<T>, D::Error> {
-        Ok(match AnyValues::deserialize(deserializer)? {
-            AnyValues::Wrapped { values } | AnyValues::Bare(values) => values,
-            AnyValues::One(value) => vec![value],
-            AnyValues::Nothing(()) => Vec::new(),
-        })
     }
 }

@@ -1,16 +1,17 @@
 //! The HTTP request during which an event happened.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::Object;
+use crate::json::{Reader, Syntax};
+use crate::lenient::deserialize_leniently;
 
 /// The HTTP request during which an event happened.
 ///
 /// Schema: <https://develop.sentry.dev/sdk/event-payloads/request/>.
 /// Clients send query, cookies and headers as text, objects or lists of pairs; they are kept as sent.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct Request {
     /// The full address without the query.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -40,3 +41,23 @@ pub struct Request {
     #[serde(flatten)]
     pub other: Object,
 }
+
+impl Request {
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Request, Syntax> {
+        let mut request = Request::default();
+        reader.object(|reader, key| match key {
+            "url" => reader.text(&mut request.url),
+            "method" => reader.text(&mut request.method),
+            "query_string" => reader.any(&mut request.query_string),
+            "fragment" => reader.text(&mut request.fragment),
+            "headers" => reader.any(&mut request.headers),
+            "cookies" => reader.any(&mut request.cookies),
+            "data" => reader.any(&mut request.data),
+            "env" => reader.any(&mut request.env),
+            _ => reader.member(key, &mut request.other),
+        })?;
+        Ok(request)
+    }
+}
+
+deserialize_leniently!(Request);

@@ -1,15 +1,16 @@
 //! Stack traces and frames.
 
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Value;
 
 use crate::Object;
+use crate::json::{Reader, Syntax};
+use crate::lenient::deserialize_leniently;
 
 /// The calls that were active, oldest (outermost) first.
 ///
 /// Schema: <https://develop.sentry.dev/sdk/event-payloads/stacktrace/>.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct Stacktrace {
     /// Outermost first; the failing call is last.
     pub frames: Vec<Frame>,
@@ -22,8 +23,7 @@ pub struct Stacktrace {
 }
 
 /// One call on the stack, possibly inlined.
-#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
-#[serde(default)]
+#[derive(Debug, Clone, PartialEq, Default, Serialize)]
 pub struct Frame {
     /// The function's name.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -74,3 +74,58 @@ pub struct Frame {
     #[serde(flatten)]
     pub other: Object,
 }
+
+impl Stacktrace {
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Stacktrace, Syntax> {
+        let mut stacktrace = Stacktrace::default();
+        reader.object(|reader, key| match key {
+            "frames" => reader.elements(&mut stacktrace.frames, Frame::read),
+            "registers" => reader.any(&mut stacktrace.registers),
+            _ => reader.member(key, &mut stacktrace.other),
+        })?;
+        Ok(stacktrace)
+    }
+
+    /// Takes a stack trace, also as the bare list of its frames.
+    pub(crate) fn read_into(
+        reader: &mut Reader<'_>,
+        field: &mut Option<Stacktrace>,
+    ) -> Result<(), Syntax> {
+        if reader.peek() != b'[' {
+            return reader.one(field, Stacktrace::read);
+        }
+        let mut stacktrace = Stacktrace::default();
+        reader.below("frames", |reader| {
+            reader.elements(&mut stacktrace.frames, Frame::read)
+        })?;
+        *field = Some(stacktrace);
+        Ok(())
+    }
+}
+
+impl Frame {
+    pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Frame, Syntax> {
+        let mut frame = Frame::default();
+        reader.object(|reader, key| match key {
+            "function" => reader.text(&mut frame.function),
+            "raw_function" => reader.text(&mut frame.raw_function),
+            "module" => reader.text(&mut frame.module),
+            "package" => reader.text(&mut frame.package),
+            "filename" => reader.text(&mut frame.filename),
+            "abs_path" => reader.text(&mut frame.abs_path),
+            "lineno" => reader.count(&mut frame.lineno),
+            "colno" => reader.count(&mut frame.colno),
+            "pre_context" => reader.lines(&mut frame.pre_context),
+            "context_line" => reader.text(&mut frame.context_line),
+            "post_context" => reader.lines(&mut frame.post_context),
+            "in_app" => reader.truth(&mut frame.in_app),
+            "vars" => reader.map(&mut frame.vars),
+            "instruction_addr" => reader.text(&mut frame.instruction_addr),
+            "data" => reader.any(&mut frame.data),
+            _ => reader.member(key, &mut frame.other),
+        })?;
+        Ok(frame)
+    }
+}
+
+deserialize_leniently!(Stacktrace, Frame);
