@@ -1,0 +1,75 @@
+//! Reporting panics: one hook, chained before the one that was there.
+
+use std::any::Any;
+use std::cell::Cell;
+use std::panic::PanicHookInfo;
+use std::sync::Once;
+
+use crate::event;
+
+thread_local! {
+    /// A report of a panic must not report its own panic.
+    static REPORTING: Cell<bool> = const { Cell::new(false) };
+    /// How many functions that report panics themselves run on this thread.
+    static CAUGHT: Cell<usize> = const { Cell::new(0) };
+}
+
+/// Installs the hook that reports panics; calling it again does nothing.
+///
+/// The hook that was there before runs afterwards, so the usual message stays.
+/// A library that installs its own hook later should chain as well.
+pub fn install_panic_hook() {
+    static INSTALLED: Once = Once::new();
+    INSTALLED.call_once(|| {
+        let before = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |panic| {
+            report(panic);
+            before(panic);
+        }));
+    });
+}
+
+fn report(panic: &PanicHookInfo<'_>) {
+    let elsewhere = CAUGHT.try_with(Cell::get).unwrap_or(0) > 0;
+    let again = REPORTING
+        .try_with(|reporting| reporting.replace(true))
+        .unwrap_or(true);
+    if elsewhere || again {
+        return;
+    }
+    if let Some(client) = super::current_client() {
+        client.capture_event(event::of_panic(text_of(panic.payload()), panic.location()));
+    }
+    // The thread may be about to end, and thread-locals with it.
+    let _ended = REPORTING.try_with(|reporting| reporting.set(false));
+}
+
+/// Returns the text of a panic, as far as there is one.
+pub(crate) fn text_of(payload: &(dyn Any + Send)) -> &str {
+    if let Some(text) = payload.downcast_ref::<&str>() {
+        text
+    } else if let Some(text) = payload.downcast_ref::<String>() {
+        text
+    } else {
+        "panic with a payload that is no text"
+    }
+}
+
+/// Tells the hook that panics of this thread are caught and reported by the caller, until dropped.
+#[derive(Debug)]
+#[must_use = "the hook reports again when this is dropped"]
+pub struct CaughtElsewhere(());
+
+impl CaughtElsewhere {
+    /// Begins.
+    pub fn enter() -> CaughtElsewhere {
+        let _ended = CAUGHT.try_with(|caught| caught.set(caught.get() + 1));
+        CaughtElsewhere(())
+    }
+}
+
+impl Drop for CaughtElsewhere {
+    fn drop(&mut self) {
+        let _ended = CAUGHT.try_with(|caught| caught.set(caught.get().saturating_sub(1)));
+    }
+}

@@ -1,0 +1,3 @@
+//! Behaviour of the library as its users see it.
+
+mod report;
