@@ -1,1 +1,5 @@
 //! backstop-tracker.
+
+#![forbid(unsafe_code)]
+
+pub mod grouping;

@@ -1,0 +1,98 @@
+//! `backstop group`: groups events from a file, without a server.
+
+use std::collections::HashMap;
+use std::io::{BufRead, Write};
+
+use anyhow::Context;
+use backstop_protocol::Event;
+use serde::Serialize;
+
+use super::{GroupHash, Grouper, Part, normalise};
+
+/// What `backstop group` writes.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Options {
+    /// Adds title, reason and hashes to every line.
+    pub explain: bool,
+}
+
+/// Groups one event payload per input line and writes one JSON line for each:
+/// `{"event_id":…,"group":…}`, where `group` is the hash that stands for the issue.
+///
+/// What is learned and which hash belongs to which group is kept for the run.
+///
+/// # Errors
+///
+/// - A line is no event.
+/// - Reading or writing fails.
+pub fn run(reader: impl BufRead, mut writer: impl Write, options: Options) -> anyhow::Result<()> {
+    let grouper = Grouper::new();
+    let mut issues = Issues::default();
+    for (index, line) in reader.lines().enumerate() {
+        let line = line.context("cannot read the events")?;
+        if line.trim().is_empty() {
+            continue;
+        }
+        let mut event = Event::decode(line.as_bytes())
+            .with_context(|| format!("line {} is not an event", index + 1))?;
+        normalise(&mut event);
+        let grouping = grouper.group(&event);
+        let group = issues.assign(&grouping);
+        let answer = Answer {
+            event_id: event.event_id.to_string(),
+            group: group.to_string(),
+            version: options.explain.then_some(grouping.version),
+            title: options.explain.then_some(&grouping.title),
+            reason: options.explain.then_some(&grouping.reason),
+            hashes: grouping
+                .keys
+                .iter()
+                .filter(|_| options.explain)
+                .map(|key| AnswerHash {
+                    hash: key.hash.to_string(),
+                    part: key.part,
+                })
+                .collect(),
+        };
+        serde_json::to_writer(&mut writer, &answer)?;
+        writer.write_all(b"\n").context("cannot write the groups")?;
+    }
+    writer.flush().context("cannot write the groups")
+}
+
+#[derive(Serialize)]
+struct Answer<'a> {
+    event_id: String,
+    group: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    version: Option<u16>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    title: Option<&'a String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reason: Option<&'a String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    hashes: Vec<AnswerHash>,
+}
+
+#[derive(Serialize)]
+struct AnswerHash {
+    hash: String,
+    part: Part,
+}
+
+/// Which hash belongs to which issue, in memory: what the store does with a table.
+/// An issue is named by the primary hash of its first event.
+#[derive(Debug, Default)]
+pub struct Issues(HashMap<GroupHash, GroupHash>);
+
+impl Issues {
+    /// Returns the issue of an event and gives it the hashes to keep.
+    pub fn assign(&mut self, grouping: &super::Grouping) -> GroupHash {
+        let issue = grouping.find().find_map(|hash| self.0.get(&hash).copied());
+        let issue = issue.unwrap_or_else(|| grouping.primary());
+        for hash in grouping.keep() {
+            self.0.entry(hash).or_insert(issue);
+        }
+        issue
+    }
+}

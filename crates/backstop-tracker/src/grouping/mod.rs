@@ -1,0 +1,267 @@
+//! Grouping: which events are the same problem.
+//!
+//! An event goes in, its group hashes come out: first the *primary* hash, which is made of what
+//! identifies a bug (the types of its exceptions and the function that raised it), then further
+//! hashes by which later events of the same bug are found when that function cannot be named.
+//! Nothing here does I/O; [`Grouper`] owns what was learned about one project, bounded.
+//!
+//! A caller asks the store for the first hash to [`Grouping::find`] that belongs to an issue,
+//! makes a new issue if none does, and keeps the hashes to [`Grouping::keep`] with that issue.
+//!
+//! A released version never changes: `v1` is frozen once it has been released, a better idea
+//! becomes `v2`, and every stored hash carries the version that made it.
+
+mod chain;
+pub mod command;
+mod kind;
+mod learn;
+mod name;
+mod rules;
+mod site;
+mod statement;
+mod v1;
+mod value;
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::{Mutex, PoisonError};
+
+use backstop_protocol::{Event, Frame, Stacktrace, in_app};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use learn::Learned;
+
+/// The version of the algorithm that new hashes are made with.
+pub const VERSION: u16 = 1;
+
+/// The digest of what identifies a group, under one version of the algorithm.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct GroupHash([u8; 16]);
+
+/// A group hash was not 32 hex digits.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ParseGroupHashError(());
+
+/// What a hash was made from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+#[non_exhaustive]
+pub enum Part {
+    /// The fingerprint that the sender or a rule gave.
+    Fingerprint,
+    /// The types of the exceptions and the function that raised the innermost one.
+    Site,
+    /// The same with the function that called it, for functions that raise for everybody.
+    Caller,
+    /// The types and the function, without the words of the raising statement.
+    BareSite,
+    /// The types, the module and the raising source line, to recognise a function whose name
+    /// a build tool changed.
+    Line,
+    /// The types, the function's name and the message, to recognise a module that a bundler hid.
+    Name,
+    /// The types, the message's template and the transaction.
+    Words,
+    /// A framework's frame, the message's template and the transaction.
+    Framework,
+    /// The message's template.
+    Message,
+    /// Several different exceptions of one group.
+    Members,
+    /// Nothing in the event says anything.
+    Nothing,
+}
+
+/// One hash of an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct GroupKey {
+    /// The hash.
+    pub hash: GroupHash,
+    /// What it was made from.
+    pub part: Part,
+    /// Whether an issue that owns the hash is this event's issue.
+    pub find: bool,
+    /// Whether the event's issue owns the hash from now on, unless another one does.
+    pub keep: bool,
+}
+
+/// The group of an event and why it is that one.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grouping {
+    /// The version of the algorithm.
+    pub version: u16,
+    /// The hashes, in the order in which an issue is looked for; the primary one first.
+    pub keys: Vec<GroupKey>,
+    /// The headline: type and first line of the message.
+    pub title: String,
+    /// Where it failed: a function, else the transaction; may be empty.
+    pub culprit: String,
+    /// Why events are in this group, in a sentence for people.
+    pub reason: String,
+}
+
+impl Grouping {
+    /// Returns the hash that stands for the group.
+    pub fn primary(&self) -> GroupHash {
+        self.keys.first().map_or(GroupHash([0; 16]), |key| key.hash)
+    }
+
+    /// Returns the hashes by which the event's issue is looked for, best first.
+    pub fn find(&self) -> impl Iterator<Item = GroupHash> {
+        self.keys.iter().filter(|key| key.find).map(|key| key.hash)
+    }
+
+    /// Returns the hashes that the event's issue owns from now on.
+    pub fn keep(&self) -> impl Iterator<Item = GroupHash> {
+        self.keys.iter().filter(|key| key.keep).map(|key| key.hash)
+    }
+}
+
+/// Groups the events of one project.
+///
+/// Shared between threads; what it learns (functions that raise for everybody) is bounded and
+/// can be stored with [`Grouper::learned`] and [`Grouper::restore`].
+#[derive(Debug, Default)]
+pub struct Grouper {
+    learned: Mutex<Learned>,
+}
+
+impl Grouper {
+    /// Makes a grouper that has learned nothing yet.
+    pub fn new() -> Grouper {
+        Grouper::default()
+    }
+
+    /// Makes a grouper of what [`Grouper::learned`] returned.
+    /// Anything else counts as nothing learned: that costs accuracy for a while, never an event.
+    pub fn restore(learned: &[u8]) -> Grouper {
+        let learned = serde_json::from_slice(learned).unwrap_or_default();
+        Grouper {
+            learned: Mutex::new(learned),
+        }
+    }
+
+    /// Returns what was learned, to be stored; `None` if nothing was since the last call.
+    pub fn learned(&self) -> Option<Vec<u8>> {
+        let mut learned = self.learned.lock().unwrap_or_else(PoisonError::into_inner);
+        learned
+            .take_changed()
+            .then(|| serde_json::to_vec(&*learned).unwrap_or_default())
+    }
+
+    /// Returns the group of an event that went through [`normalise`].
+    pub fn group(&self, event: &Event) -> Grouping {
+        v1::group(event, &self.learned)
+    }
+}
+
+/// Decides for every frame whether it is the user's own code, before an event is stored.
+///
+/// What the sender said is kept as `orig_in_app` in the frame's `data` where it differs
+/// (1, 0, or -1 for nothing, as Sentry writes it).
+pub fn normalise(event: &mut Event) {
+    let platform = event.platform.take();
+    let stacks = event
+        .exception
+        .iter_mut()
+        .filter_map(|exception| exception.stacktrace.as_mut())
+        .chain(
+            event
+                .threads
+                .iter_mut()
+                .filter_map(|thread| thread.stacktrace.as_mut()),
+        )
+        .chain(event.stacktrace.as_mut());
+    for stack in stacks {
+        normalise_stack(platform.as_deref(), stack);
+    }
+    event.platform = platform;
+}
+
+fn normalise_stack(platform: Option<&str>, stack: &mut Stacktrace) {
+    let says_own = stack.frames.iter().any(|frame| frame.in_app == Some(true));
+    for frame in &mut stack.frames {
+        let verdict = match in_app(platform, frame) {
+            Some(verdict) => verdict,
+            None => frame.in_app.unwrap_or(!says_own),
+        };
+        set_in_app(frame, verdict);
+    }
+}
+
+fn set_in_app(frame: &mut Frame, verdict: bool) {
+    if frame.in_app == Some(verdict) {
+        return;
+    }
+    let before = match frame.in_app {
+        None => -1,
+        Some(flag) => i32::from(flag),
+    };
+    frame.in_app = Some(verdict);
+    // A second pass must not overwrite what the sender said.
+    match &mut frame.data {
+        Some(Value::Object(data)) => {
+            data.entry("orig_in_app").or_insert_with(|| json!(before));
+        }
+        Some(_) => {}
+        None => frame.data = Some(json!({ "orig_in_app": before })),
+    }
+}
+
+impl GroupHash {
+    /// Makes a hash of its bytes, as stored.
+    pub const fn from_bytes(bytes: [u8; 16]) -> GroupHash {
+        GroupHash(bytes)
+    }
+
+    /// Returns the bytes.
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+
+    /// Hashes a list of texts; no two lists give the same input.
+    fn of<'t>(version: u16, parts: impl IntoIterator<Item = &'t str>) -> GroupHash {
+        let mut hasher = Sha256::new();
+        hasher.update(version.to_le_bytes());
+        for part in parts {
+            hasher.update((part.len() as u64).to_le_bytes());
+            hasher.update(part);
+        }
+        let digest = hasher.finalize();
+        let mut bytes = [0; 16];
+        bytes.copy_from_slice(&digest[..16]);
+        GroupHash(bytes)
+    }
+}
+
+impl fmt::Display for GroupHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl FromStr for GroupHash {
+    type Err = ParseGroupHashError;
+
+    fn from_str(text: &str) -> Result<GroupHash, ParseGroupHashError> {
+        let mut bytes = [0; 16];
+        if text.len() != 32 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+            return Err(ParseGroupHashError(()));
+        }
+        for (index, byte) in bytes.iter_mut().enumerate() {
+            *byte = u8::from_str_radix(&text[2 * index..2 * index + 2], 16)
+                .map_err(|_| ParseGroupHashError(()))?;
+        }
+        Ok(GroupHash(bytes))
+    }
+}
+
+impl fmt::Display for ParseGroupHashError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a group hash has 32 hex digits")
+    }
+}
+
+impl std::error::Error for ParseGroupHashError {}

@@ -1,0 +1,116 @@
+//! The shipped rules: which frames are a framework's entry, which exceptions are wrappers.
+
+use std::sync::LazyLock;
+
+use backstop_protocol::Frame;
+
+use super::name::Family;
+
+/// Says whether a frame hands a request or a job to the user's code.
+pub(super) fn is_entry(family: Family, frame: &Frame) -> bool {
+    let function = frame.function.as_deref().unwrap_or_default();
+    let module = frame
+        .module
+        .as_deref()
+        .or(frame.filename.as_deref())
+        .unwrap_or_default();
+    ENTRIES
+        .iter()
+        .filter(|entry| entry.family == family)
+        .any(|entry| glob(entry.module, module) && glob(entry.function, function))
+}
+
+/// Says whether an exception only carries another one.
+pub(super) fn is_wrapper(ty: &str) -> bool {
+    let short = ty.rsplit(['.', '\\', ':']).next().unwrap_or_default();
+    WRAPPERS.iter().any(|name| *name == ty || *name == short)
+}
+
+/// Matches a text against a pattern in which `*` is any text: linear in the text.
+pub(super) fn glob(pattern: &str, text: &str) -> bool {
+    let Some((first, others)) = pattern.split_once('*') else {
+        return pattern == text;
+    };
+    let Some(mut rest) = text.strip_prefix(first) else {
+        return false;
+    };
+    let mut pieces = others.split('*').peekable();
+    while let Some(piece) = pieces.next() {
+        if pieces.peek().is_none() {
+            return rest.ends_with(piece);
+        }
+        match rest.find(piece) {
+            Some(at) => rest = &rest[at + piece.len()..],
+            None => return false,
+        }
+    }
+    true
+}
+
+struct Entry {
+    family: Family,
+    module: &'static str,
+    function: &'static str,
+}
+
+static ENTRIES: LazyLock<Vec<Entry>> = LazyLock::new(|| {
+    lines(include_str!("data/entries.txt"))
+        .filter_map(|line| {
+            let mut columns = line.split('|').map(str::trim);
+            let family = match columns.next()? {
+                "js" => Family::Js,
+                "dotnet" => Family::DotNet,
+                platform => Family::of(Some(platform)),
+            };
+            Some(Entry {
+                family,
+                module: columns.next()?,
+                function: columns.next()?,
+            })
+        })
+        .collect()
+});
+
+static WRAPPERS: LazyLock<Vec<&'static str>> =
+    LazyLock::new(|| lines(include_str!("data/wrappers.txt")).collect());
+
+fn lines(data: &'static str) -> impl Iterator<Item = &'static str> {
+    data.lines()
+        .map(str::trim)
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn globs() {
+        for (pattern, text, expected) in [
+            ("*", "", true),
+            ("a*", "abc", true),
+            ("*c", "abc", true),
+            ("a*c", "abc", true),
+            ("a*b*c", "a-b-c", true),
+            ("a*b*c", "a-c", false),
+            ("abc", "abcd", false),
+            ("a*a", "a", false),
+        ] {
+            assert_eq!(glob(pattern, text), expected, "{pattern} {text}");
+        }
+    }
+
+    #[test]
+    fn shipped_rules() {
+        let frame = Frame {
+            module: Some("flask.app".into()),
+            function: Some("dispatch_request".into()),
+            ..Frame::default()
+        };
+        assert!(is_entry(Family::Python, &frame));
+        assert!(!is_entry(Family::Js, &frame));
+        assert!(is_wrapper("java.util.concurrent.ExecutionException"));
+        assert!(is_wrapper("ActionView::Template::Error"));
+        assert!(!is_wrapper("KeyError"));
+    }
+}

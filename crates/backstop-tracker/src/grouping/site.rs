@@ -1,0 +1,266 @@
+//! Where in the user's code an error was raised, and who called that.
+
+use std::borrow::Cow;
+
+use backstop_protocol::Frame;
+
+use super::name::{Family, Name, function_name, place};
+use super::rules;
+
+/// Frames beyond this many from the failing end are recursion or start-up code.
+const FRAMES_MAX: usize = 250;
+
+/// A function in a place.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct Function<'a> {
+    /// The module, class or file; empty where a bundle hides it.
+    pub(super) place: Cow<'a, str>,
+    /// The name; empty for a function without one.
+    pub(super) name: Cow<'a, str>,
+}
+
+/// The function of the user's code in which an error was raised.
+#[derive(Debug)]
+pub(super) struct Site<'a> {
+    /// The function.
+    pub(super) function: Function<'a>,
+    /// Whether the name would be the same in another build of the same source.
+    pub(super) is_named: bool,
+    /// The frame itself.
+    pub(super) frame: &'a Frame,
+    /// Whether the user's own code raised the error, and not a library that it called.
+    pub(super) is_innermost: bool,
+    /// The nearest caller that is not part of a recursion through the function.
+    pub(super) caller: Option<Function<'a>>,
+    /// The caller's frame.
+    pub(super) caller_frame: Option<&'a Frame>,
+}
+
+/// Finds the throw site in frames that are listed oldest first; `None` where the user's code
+/// has no part in what happened since the framework took over.
+pub(super) fn site<'a>(family: Family, frames: &'a [Frame]) -> Option<Site<'a>> {
+    let frames = failing_end(family, frames);
+    let mut generated = None;
+    let mut is_innermost = true;
+    for (index, frame) in frames.iter().enumerate().rev() {
+        let family = family.of_frame(frame);
+        if frame.in_app != Some(true) {
+            if rules::is_entry(family, frame) {
+                break;
+            }
+            is_innermost = false;
+        } else if is_generated(frame) {
+            generated = generated.or(Some((index, is_innermost)));
+        } else {
+            match function_name(family, frame) {
+                // A comprehension is a part of the function around it.
+                Name::Anonymous if family == Family::Python && older_own(frames, index) => {}
+                _ => return Some(make(family, frames, index, is_innermost)),
+            }
+        }
+    }
+    generated.map(|(index, is_innermost)| make(family, frames, index, is_innermost))
+}
+
+/// The function through which a stack overflowed: of those that repeat, the first by name,
+/// because the overflow can hit any of them.
+pub(super) fn recursive<'a>(family: Family, frames: &'a [Frame]) -> Option<Function<'a>> {
+    const REPEATS_MIN: usize = 3;
+    let mut functions: Vec<Function<'a>> = frames
+        .iter()
+        .rev()
+        .take(FRAMES_MAX)
+        .filter(|frame| frame.in_app == Some(true))
+        .filter_map(|frame| match function_name(family.of_frame(frame), frame) {
+            Name::Written(name) => Some(Function {
+                place: place_of(family, frame),
+                name,
+            }),
+            _ => None,
+        })
+        .collect();
+    functions.sort();
+    functions
+        .chunk_by(|a, b| a == b)
+        .find(|run| run.len() >= REPEATS_MIN)
+        .map(|run| run[0].clone())
+}
+
+/// The innermost frame of a library or framework that is not the bare runtime.
+pub(super) fn framework_frame<'a>(family: Family, frames: &'a [Frame]) -> Option<Function<'a>> {
+    failing_end(family, frames).iter().rev().find_map(|frame| {
+        let family = family.of_frame(frame);
+        let place = place(family, frame);
+        match function_name(family, frame) {
+            Name::Written(name) if !place.is_empty() => Some(Function { place, name }),
+            _ => None,
+        }
+    })
+}
+
+/// Cuts what the runtime ran after the error was raised: panic machinery and hooks.
+fn failing_end(family: Family, frames: &[Frame]) -> &[Frame] {
+    let frames = &frames[frames.len().saturating_sub(FRAMES_MAX)..];
+    if family != Family::Rust {
+        return frames;
+    }
+    let raised = frames.iter().position(|frame| {
+        let function = frame.function.as_deref().unwrap_or_default();
+        PANIC_STARTS.iter().any(|start| function.starts_with(start))
+    });
+    &frames[..raised.unwrap_or(frames.len())]
+}
+
+/// Functions of the standard library that begin a panic.
+const PANIC_STARTS: &[&str] = &[
+    "__rustc::rust_begin_unwind",
+    "core::option::expect_failed",
+    "core::option::unwrap_failed",
+    "core::panicking::",
+    "core::result::unwrap_failed",
+    "rust_begin_unwind",
+    "std::panicking::begin_panic",
+    "std::panicking::panic_handler",
+    "std::panicking::panic_with_hook",
+    "std::panicking::rust_panic",
+];
+
+fn make<'a>(family: Family, frames: &'a [Frame], index: usize, is_innermost: bool) -> Site<'a> {
+    let frame = &frames[index];
+    let (function, is_named) = function(family, frames, index);
+    let (caller, caller_frame) = caller(family, frames, index, &function);
+    Site {
+        function,
+        is_named,
+        frame,
+        is_innermost,
+        caller,
+        caller_frame,
+    }
+}
+
+/// The function of a frame; closures fold into the function around them.
+fn function<'a>(family: Family, frames: &'a [Frame], index: usize) -> (Function<'a>, bool) {
+    let frame = &frames[index];
+    let family = family.of_frame(frame);
+    let place = place_of(family, frame);
+    match function_name(family, frame) {
+        // In a bundle a name alone says too little: many modules have a `get`.
+        Name::Written(name) => {
+            let is_named = !place.is_empty();
+            (Function { place, name }, is_named)
+        }
+        Name::Minified => (
+            Function {
+                place,
+                name: "".into(),
+            },
+            false,
+        ),
+        Name::Anonymous => match parent(family, frames, index, &place) {
+            Some(name) => (Function { place, name }, true),
+            None => (
+                Function {
+                    place,
+                    name: "".into(),
+                },
+                false,
+            ),
+        },
+    }
+}
+
+/// The named function around a closure: one that is active in the same file; where there are
+/// several, the one whose line is nearest.
+fn parent<'a>(
+    family: Family,
+    frames: &'a [Frame],
+    index: usize,
+    place: &str,
+) -> Option<Cow<'a, str>> {
+    if place.is_empty() {
+        return None;
+    }
+    let line = frames[index].lineno.unwrap_or_default();
+    let mut best: Option<(u64, Cow<'a, str>)> = None;
+    for frame in frames[..index]
+        .iter()
+        .rev()
+        .filter(|frame| frame.in_app == Some(true))
+    {
+        if place_of(family, frame) != place {
+            continue;
+        }
+        if let Name::Written(name) = function_name(family, frame) {
+            let distance = frame.lineno.unwrap_or_default().abs_diff(line);
+            if best.as_ref().is_none_or(|(nearest, _)| distance < *nearest) {
+                best = Some((distance, name));
+            }
+        }
+    }
+    best.map(|(_, name)| name)
+}
+
+/// Walks outward over the recursion through `function` to the first other caller.
+fn caller<'a>(
+    family: Family,
+    frames: &'a [Frame],
+    index: usize,
+    own: &Function<'a>,
+) -> (Option<Function<'a>>, Option<&'a Frame>) {
+    let outer = frames[..index]
+        .iter()
+        .enumerate()
+        .rev()
+        .take_while(|(_, frame)| {
+            frame.in_app == Some(true) || !rules::is_entry(family.of_frame(frame), frame)
+        })
+        .filter(|(_, frame)| frame.in_app == Some(true) && !is_generated(frame))
+        .map(|(at, frame)| (function(family, frames, at).0, frame));
+    let mut cycle: Vec<Function<'a>> = Vec::new();
+    let mut since: Vec<(Function<'a>, &Frame)> = Vec::new();
+    for (function, frame) in outer {
+        if function == *own || cycle.contains(&function) {
+            cycle.extend(since.drain(..).map(|(function, _)| function));
+        } else {
+            since.push((function, frame));
+        }
+    }
+    match since.into_iter().next() {
+        Some((function, frame)) => (Some(function), Some(frame)),
+        None => (None, None),
+    }
+}
+
+/// The place of a frame, unless a bundler put many modules into one file.
+fn place_of<'a>(family: Family, frame: &'a Frame) -> Cow<'a, str> {
+    if is_bundled(frame) {
+        "".into()
+    } else {
+        place(family.of_frame(frame), frame)
+    }
+}
+
+/// Says whether a frame stands in a minified file: one long line holds everything.
+pub(super) fn is_bundled(frame: &Frame) -> bool {
+    const LINE_MAX: u64 = 20;
+    const COLUMN_MIN: u64 = 300;
+    frame.lineno.is_some_and(|line| line <= LINE_MAX)
+        && frame.colno.is_some_and(|column| column >= COLUMN_MIN)
+}
+
+fn older_own(frames: &[Frame], index: usize) -> bool {
+    frames[..index]
+        .iter()
+        .any(|frame| frame.in_app == Some(true) && !is_generated(frame))
+}
+
+/// Says whether a frame's code was made at run time: `<string>`, `<rule-12>`, `(eval at …)`.
+fn is_generated(frame: &Frame) -> bool {
+    let path = frame
+        .filename
+        .as_deref()
+        .or(frame.abs_path.as_deref())
+        .unwrap_or_default();
+    (path.starts_with('<') && path.ends_with('>')) || path.starts_with("(eval")
+}

@@ -1,0 +1,207 @@
+//! The grouping exam: events of known bugs, and how well the groups match them.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use backstop_tracker::grouping::command::{Options, run};
+use serde::Deserialize;
+
+/// What is known about an event.
+#[derive(Deserialize)]
+struct Label {
+    event_id: String,
+    bug: String,
+    variation: String,
+    tier: String,
+    must: String,
+}
+
+/// Which of the labels count.
+#[derive(Clone, Copy, PartialEq)]
+enum Block {
+    Steady,
+    Strict,
+    All,
+}
+
+impl Label {
+    fn counts_in(&self, block: Block) -> bool {
+        match block {
+            Block::Steady => self.must == "strict" && self.tier == "steady",
+            Block::Strict => self.must == "strict",
+            Block::All => true,
+        }
+    }
+
+    fn platform(&self) -> &str {
+        self.bug.split('-').next().unwrap_or_default()
+    }
+}
+
+/// How well groups match bugs, over all pairs of events of one platform.
+struct Score {
+    precision: f64,
+    recall: f64,
+    split: Vec<String>,
+    merged: Vec<String>,
+}
+
+impl Score {
+    fn f1(&self) -> f64 {
+        2.0 * self.precision * self.recall / (self.precision + self.recall)
+    }
+}
+
+fn score(labels: &[&Label], groups: &HashMap<String, String>) -> Score {
+    let mut cells: BTreeMap<(&str, String), u64> = BTreeMap::new();
+    for label in labels {
+        // Each platform is a project of its own.
+        let group = groups.get(&label.event_id).unwrap_or(&label.event_id);
+        *cells
+            .entry((&label.bug, format!("{} {group}", label.platform())))
+            .or_default() += 1;
+    }
+    let mut of_bug: BTreeMap<&str, Vec<u64>> = BTreeMap::new();
+    let mut of_group: BTreeMap<&str, Vec<(&str, u64)>> = BTreeMap::new();
+    for ((bug, group), count) in &cells {
+        of_bug.entry(bug).or_default().push(*count);
+        of_group.entry(group).or_default().push((bug, *count));
+    }
+    let pairs = |n: u64| n * n.saturating_sub(1) / 2;
+    let both: u64 = cells.values().copied().map(pairs).sum();
+    let same_bug: u64 = of_bug
+        .values()
+        .map(|counts| pairs(counts.iter().sum()))
+        .sum();
+    let same_group: u64 = of_group
+        .values()
+        .map(|bugs| pairs(bugs.iter().map(|(_, count)| count).sum()))
+        .sum();
+    let split = of_bug.iter().filter(|(_, counts)| counts.len() > 1);
+    let merged = of_group.values().filter(|bugs| bugs.len() > 1);
+    Score {
+        precision: both as f64 / same_group.max(1) as f64,
+        recall: both as f64 / same_bug.max(1) as f64,
+        split: split
+            .map(|(bug, counts)| format!("{bug} {counts:?}"))
+            .collect(),
+        merged: merged.map(|bugs| format!("{bugs:?}")).collect(),
+    }
+}
+
+/// Groups the events below `dir` and returns labels and groups.
+fn examine(dir: &Path) -> (Vec<Label>, HashMap<String, String>) {
+    #[derive(Deserialize)]
+    struct Answer {
+        event_id: String,
+        group: String,
+    }
+    let labels = fs::read_to_string(dir.join("labels.jsonl")).unwrap();
+    let labels = labels
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let events = fs::read(dir.join("events.jsonl")).unwrap();
+    let mut out = Vec::new();
+    run(events.as_slice(), &mut out, Options::default()).unwrap();
+    let answers = out
+        .split(|byte| *byte == b'\n')
+        .filter(|line| !line.is_empty());
+    let groups = answers
+        .map(|line| serde_json::from_slice(line).unwrap())
+        .map(|answer: Answer| (answer.event_id, answer.group))
+        .collect();
+    (labels, groups)
+}
+
+/// Prints a line per block and platform and returns the scores.
+fn table(
+    labels: &[Label],
+    groups: &HashMap<String, String>,
+    details: bool,
+) -> Vec<(Block, String, Score)> {
+    let mut platforms: Vec<&str> = labels.iter().map(Label::platform).collect();
+    platforms.sort_unstable();
+    platforms.dedup();
+    let mut rows = Vec::new();
+    println!("labels  platform  events   precision  recall  F1");
+    for (block, name) in [
+        (Block::Steady, "steady"),
+        (Block::Strict, "strict"),
+        (Block::All, "all"),
+    ] {
+        for platform in [""].iter().chain(&platforms) {
+            let of_block: Vec<&Label> = labels
+                .iter()
+                .filter(|label| label.counts_in(block) && label.bug.starts_with(platform))
+                .collect();
+            let score = score(&of_block, groups);
+            println!(
+                "{name:<7} {platform:<9} {:>6}   {:>9.4}  {:.4}  {:.4}",
+                of_block.len(),
+                score.precision,
+                score.recall,
+                score.f1()
+            );
+            if details && platform.is_empty() {
+                for line in &score.split {
+                    println!("    split  {line}");
+                }
+                for line in &score.merged {
+                    println!("    merged {line}");
+                }
+            }
+            rows.push((block, (*platform).to_owned(), score));
+        }
+    }
+    for (label, group) in labels.iter().map(|label| (label, &groups[&label.event_id])) {
+        if details && std::env::var("BACKSTOP_GROUPING_BUG").is_ok_and(|bug| bug == label.bug) {
+            println!("{} {} {group}", label.event_id, label.variation);
+        }
+    }
+    rows
+}
+
+/// `BACKSTOP_GROUPING` names the directory with `events.jsonl` and `labels.jsonl`.
+fn exam_dir() -> Option<PathBuf> {
+    let dir = std::env::var_os("BACKSTOP_GROUPING")
+        .map(PathBuf::from)
+        .unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/grouping"));
+    if dir.join("events.jsonl").exists() {
+        return Some(dir);
+    }
+    assert!(
+        std::env::var_os("CI").is_none(),
+        "no grouping exam in {}",
+        dir.display()
+    );
+    println!(
+        "skipped: no grouping exam in {}; set BACKSTOP_GROUPING",
+        dir.display()
+    );
+    None
+}
+
+#[test]
+fn open_exam_is_passed() {
+    let Some(dir) = exam_dir() else { return };
+    let (labels, groups) = examine(&dir);
+    for (block, platform, score) in table(&labels, &groups, true) {
+        let f1_min = match (block, platform.as_str()) {
+            (Block::Steady, "") => 0.98,
+            (Block::Strict, "") => 0.96,
+            (Block::All, "") => 0.92,
+            (Block::Strict, _) => 0.94,
+            _ => continue,
+        };
+        assert!(
+            score.f1() >= f1_min,
+            "F1 {:.4} is below {f1_min}",
+            score.f1()
+        );
+        if block == Block::Steady {
+            assert!(score.precision >= 0.97, "precision {:.4}", score.precision);
+        }
+    }
+}

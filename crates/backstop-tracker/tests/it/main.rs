@@ -1,0 +1,3 @@
+//! Integration tests, a module per subject.
+
+mod grouping;
