@@ -5,3 +5,4 @@ pub mod config;
 mod event;
 pub mod mail;
 pub mod report;
+pub mod stacktrace;
