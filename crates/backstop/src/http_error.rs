@@ -199,10 +199,6 @@ impl HttpError {
         &self.0.kind
     }
 
-    pub(crate) fn has_response(&self) -> bool {
-        self.0.response.is_some()
-    }
-
     /// Takes the ready response; it can be sent once.
     pub(crate) fn take_response(&self) -> Option<Box<dyn Any + Send>> {
         let response = self.0.response.as_ref()?;
@@ -333,9 +329,7 @@ pub(crate) const CODE_MAX: u16 = 599;
 pub fn abort<T>(error: impl Into<HttpError>) -> Result<T> {
     let error = error.into();
     match error.status_code() {
-        Some(code) if !(CODE_MIN..=CODE_MAX).contains(&code) => {
-            Err(Error::from(UnknownCode(code)))
-        }
+        Some(code) if !(CODE_MIN..=CODE_MAX).contains(&code) => Err(Error::from(UnknownCode(code))),
         _ => Err(Error::from(error)),
     }
 }
@@ -376,7 +370,8 @@ pub fn name_of(code: u16) -> &'static str {
 ///
 /// The type is an ordinary `std::error::Error`, so it may also travel through functions that
 /// return other errors.
-/// Parents come after a colon; the code may then be left out and is the parent's.
+/// Parents come after a colon; then a code and a description, or a description and the parent's
+/// code.
 /// Fields come in braces before the code.
 ///
 /// # Example
@@ -400,23 +395,29 @@ pub fn name_of(code: u16) -> &'static str {
 /// ```
 #[macro_export]
 macro_rules! http_error {
-    ($(#[$meta:meta])* $vis:vis struct $name:ident $(: $($parent:ty),+)? ($code:expr, $description:expr $(,)?) $(;)?) => {
+    ($(#[$meta:meta])* $vis:vis struct $name:ident ($code:expr, $description:expr $(,)?) $(;)?) => {
         $(#[$meta])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
         $vis struct $name;
-        $crate::__http_error_impl!($name, [$($($parent),+)?], ::std::option::Option::Some($code), $description);
+        $crate::__http_error_impl!($name, [], ::std::option::Option::Some($code), $description);
     };
-    ($(#[$meta:meta])* $vis:vis struct $name:ident : $($parent:ty),+ = $description:expr $(;)?) => {
+    ($(#[$meta:meta])* $vis:vis struct $name:ident { $($fields:tt)* } ($code:expr, $description:expr $(,)?) $(;)?) => {
+        $(#[$meta])*
+        #[derive(Debug)]
+        $vis struct $name { $($fields)* }
+        $crate::__http_error_impl!($name, [], ::std::option::Option::Some($code), $description);
+    };
+    ($(#[$meta:meta])* $vis:vis struct $name:ident : $($parent:ty),+ = $description:literal $(;)?) => {
         $(#[$meta])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
         $vis struct $name;
         $crate::__http_error_impl!($name, [$($parent),+], ::std::option::Option::None, $description);
     };
-    ($(#[$meta:meta])* $vis:vis struct $name:ident $(: $($parent:ty),+)? { $($fields:tt)* } ($code:expr, $description:expr $(,)?) $(;)?) => {
+    ($(#[$meta:meta])* $vis:vis struct $name:ident : $($parent:ty),+ = ($code:expr, $description:expr $(,)?) $(;)?) => {
         $(#[$meta])*
-        #[derive(Debug)]
-        $vis struct $name { $($fields)* }
-        $crate::__http_error_impl!($name, [$($($parent),+)?], ::std::option::Option::Some($code), $description);
+        #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+        $vis struct $name;
+        $crate::__http_error_impl!($name, [$($parent),+], ::std::option::Option::Some($code), $description);
     };
 }
 
@@ -555,11 +556,17 @@ mod tests {
         let error = HttpError::new(405).allow(&["GET", "HEAD"]);
         assert_eq!(error.headers()["allow"], "GET, HEAD");
         let error = HttpError::new(503).retry_at(SystemTime::UNIX_EPOCH);
-        assert_eq!(error.headers()["retry-after"], "Thu, 01 Jan 1970 00:00:00 GMT");
+        assert_eq!(
+            error.headers()["retry-after"],
+            "Thu, 01 Jan 1970 00:00:00 GMT"
+        );
         let error = HttpError::new(401)
             .www_authenticate("Basic realm=a")
             .www_authenticate("Bearer");
-        assert_eq!(error.headers().get_all("www-authenticate").iter().count(), 2);
+        assert_eq!(
+            error.headers().get_all("www-authenticate").iter().count(),
+            2
+        );
     }
 
     #[test]

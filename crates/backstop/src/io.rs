@@ -60,9 +60,7 @@ families! {
 pub(crate) fn families_of(kind: ErrorKind) -> &'static [Key] {
     const CONNECTION: Key = Key::of::<ConnectionError>();
     match kind {
-        ErrorKind::ConnectionRefused => {
-            const { &[Key::of::<ConnectionRefused>(), CONNECTION] }
-        }
+        ErrorKind::ConnectionRefused => const { &[Key::of::<ConnectionRefused>(), CONNECTION] },
         ErrorKind::ConnectionReset => const { &[Key::of::<ConnectionReset>(), CONNECTION] },
         ErrorKind::ConnectionAborted => const { &[Key::of::<ConnectionAborted>(), CONNECTION] },
         ErrorKind::BrokenPipe => const { &[Key::of::<BrokenPipe>(), CONNECTION] },

@@ -432,14 +432,14 @@ pub(crate) fn short_name(path: &'static str) -> Cow<'static, str> {
 /// }
 ///
 /// error_kind!(PaymentError);
-/// error_kind!(CardError: PaymentError, code = CardError::code);
+/// error_kind!(CardError: PaymentError; code = CardError::code);
 ///
 /// assert!(Kind::of::<CardError>().is_a(&Kind::of::<PaymentError>()));
 /// assert_eq!(backstop::Error::from(CardError::Refused).code(), Some(402));
 /// ```
 #[macro_export]
 macro_rules! error_kind {
-    ($type:ty $(: $($parent:ty),+)? $(, code = $code:expr)? $(, description = $description:expr)? $(,)?) => {
+    ($type:ty $(: $($parent:ty),+)? $(; code = $code:expr)? $(; description = $description:expr)? $(;)?) => {
         $crate::__private::inventory::submit! {
             $crate::__private::Declared {
                 of: ::std::any::TypeId::of::<$type>,

@@ -45,8 +45,8 @@ pub use http_error::{HttpError, UnknownCode, abort, errors, name_of};
 pub use kind::{InvalidParents, Kind};
 pub use web::{
     AfterHook, AfterOutcome, App, BareStatus, BeforeHook, BeforeOutcome, Blueprint, Catch, Caught,
-    ErrorHandler, Exact, Extension, Failure, Format, FromFailure, Panic, Propagated, SetupError,
-    Switches, TeardownOutcome, attach, format_for, init_app,
+    ErrorHandler, Exact, Explanation, Extension, Failure, Format, FromFailure, Panic, Propagated,
+    SetupError, Switches, TeardownOutcome, attach, format_for, init_app,
 };
 
 /// What the macros write. Not for use by hand.

@@ -14,10 +14,10 @@ pub(crate) fn unhandled(failure: &Failure) {
         route = failure.route(),
         blueprint = failure.blueprint(),
         request_id = failure.request_id(),
-        error.kind = error.kind_name(),
-        error.chain = %Chain(error),
-        error.place = %error.location(),
-        error.context = error.context().map(|first| tracing::field::display(Chain(first))),
+        error_kind = error.kind_name(),
+        error_chain = %Chain(error),
+        error_place = %error.location(),
+        error_context = error.context().map(|first| tracing::field::display(Chain(first))),
         "Exception on {} [{}]",
         escape_controls(&failure.path()),
         failure.method(),
@@ -32,10 +32,20 @@ pub(crate) fn escaped(failure: &Failure) {
         method = %failure.method(),
         path = %escape_controls(&failure.path()),
         request_id = failure.request_id(),
-        error.kind = error.kind_name(),
-        error.chain = %Chain(error),
-        error.place = %error.location(),
+        error_kind = error.kind_name(),
+        error_chain = %Chain(error),
+        error_place = %error.location(),
         "Error on request:",
+    );
+}
+
+/// Records, for developers, which handler is asked.
+pub(crate) fn answering(failure: &Failure, on: &str) {
+    tracing::debug!(
+        target: "backstop",
+        error_kind = failure.error().kind_name(),
+        handler = on,
+        "an error handler answers",
     );
 }
 
@@ -49,10 +59,21 @@ pub(crate) fn stream_failed(failure: &Failure, bytes_sent: u64) {
         route = failure.route(),
         request_id = failure.request_id(),
         bytes_sent,
-        error.kind = error.kind_name(),
-        error.chain = %Chain(error),
-        error.place = %error.location(),
+        error_kind = error.kind_name(),
+        error_chain = %Chain(error),
+        error_place = %error.location(),
         "Error while streaming a response:",
+    );
+}
+
+/// Records that something around a request failed, which changes no answer.
+pub(crate) fn failed(what: &'static str, error: &crate::Error) {
+    tracing::error!(
+        target: "backstop",
+        error_kind = error.kind_name(),
+        error_chain = %Chain(error),
+        error_place = %error.location(),
+        "{what}",
     );
 }
 
@@ -101,6 +122,9 @@ mod tests {
     fn control_characters_are_escaped() {
         assert_eq!(escape_controls("/a\nb"), "/a\\nb");
         assert_eq!(escape_controls("/größe"), "/größe");
-        assert_eq!(escape_controls("\u{1b}[31m\u{202e}"), "\\u{1b}[31m\\u{202e}");
+        assert_eq!(
+            escape_controls("\u{1b}[31m\u{202e}"),
+            "\\u{1b}[31m\\u{202e}"
+        );
     }
 }

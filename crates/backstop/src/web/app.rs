@@ -6,14 +6,15 @@ use std::sync::Arc;
 
 use axum::Router;
 
-use crate::Kind;
 use crate::web::blueprint::Blueprint;
+use crate::web::explain::{self, Explanation};
 use crate::web::failure::Failure;
 use crate::web::function::{AfterHook, BeforeHook, ErrorHandler};
 use crate::web::handlers::Table;
 use crate::web::layer::{Core, Handler, Listener, Place, PlaceLayer, Switches};
 use crate::web::panic;
 use crate::web::scope::{Hooks, Pending, Scope, SetupError, TeardownOutcome};
+use crate::{Error, Kind};
 
 /// An application: an axum router, with error handlers, hooks and blueprints.
 ///
@@ -299,6 +300,43 @@ impl<S: Clone + Send + Sync + 'static> App<S> {
         extension.init_app(self)
     }
 
+    /// Tells which handler would run for an error at a path, and why.
+    ///
+    /// The path chooses the blueprint by its prefix; whether there is a route is not checked.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use axum::Router;
+    /// use backstop::{App, Blueprint, Caught, HttpError};
+    ///
+    /// let shop = Blueprint::new("shop", Router::new())
+    ///     .error_handler_for(|e: Caught<HttpError>| async move { e });
+    /// let app: App = App::new(Router::new())
+    ///     .register(shop, "/shop")
+    ///     .error_handler(404, |e: Caught| async move { e });
+    ///
+    /// let found = app.explain(HttpError::new(404), "/shop/cart");
+    /// assert_eq!(found.scope(), Some("app"));
+    /// assert_eq!(
+    ///     found.to_string(),
+    ///     "404 in shop: none\nthe handler for 404 in app runs: it is registered for the error's code",
+    /// );
+    /// ```
+    #[track_caller]
+    pub fn explain(&self, error: impl Into<Error>, path: &str) -> Explanation {
+        let error = error.into();
+        let mut inner = Vec::new();
+        scopes_of(&self.blueprints, "", path, "", &mut inner);
+        let mut scopes: Vec<(&str, &Table<Pending<S>>)> = inner
+            .iter()
+            .rev()
+            .map(|(name, table)| (name.as_str(), *table))
+            .collect();
+        scopes.push(("app", &self.scope.table));
+        explain::explain(&scopes, &error, |pending| pending.on.to_string())
+    }
+
     /// Changes how the app treats errors.
     pub fn switches(mut self, change: impl FnOnce(&mut Switches)) -> Self {
         change(&mut self.switches);
@@ -385,6 +423,31 @@ impl<S> fmt::Debug for App<S> {
             .field("refusals", &self.refusals)
             .field("built", &self.built)
             .finish_non_exhaustive()
+    }
+}
+
+/// The blueprints that own a path, outermost first: those whose prefix it has.
+fn scopes_of<'a, S>(
+    blueprints: &'a [(Blueprint<S>, String)],
+    outer_prefix: &str,
+    path: &str,
+    outer_name: &str,
+    scopes: &mut Vec<(String, &'a Table<Pending<S>>)>,
+) {
+    let prefix_of = |prefix: &str| format!("{outer_prefix}{}", prefix.trim_end_matches('/'));
+    let owner = blueprints
+        .iter()
+        .map(|(blueprint, prefix)| (blueprint, prefix_of(prefix)))
+        .filter(|(_, prefix)| {
+            path.strip_prefix(prefix.as_str())
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        })
+        .max_by_key(|(_, prefix)| prefix.len());
+    if let Some((blueprint, prefix)) = owner {
+        let name = format!("{outer_name}{}", blueprint.name);
+        scopes.push((name.clone(), &blueprint.scope.table));
+        let inside = format!("{name}.");
+        scopes_of(&blueprint.children, &prefix, path, &inside, scopes);
     }
 }
 

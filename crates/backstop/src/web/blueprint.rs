@@ -2,10 +2,10 @@
 
 use axum::Router;
 
+use crate::Kind;
 use crate::web::failure::Failure;
 use crate::web::function::{AfterHook, BeforeHook, ErrorHandler};
 use crate::web::scope::{Scope, SetupError, TeardownOutcome};
-use crate::Kind;
 
 /// A named group of routes with its own error handlers and hooks.
 ///
@@ -201,4 +201,3 @@ impl<S> std::fmt::Debug for Blueprint<S> {
             .finish_non_exhaustive()
     }
 }
-

@@ -1,7 +1,7 @@
 //! One error together with the request in which it happened.
 
-use std::sync::{Arc, OnceLock};
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use axum::extract::MatchedPath;
 use axum::extract::Request;

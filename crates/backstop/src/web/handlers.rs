@@ -180,10 +180,6 @@ impl<H: Clone> Table<H> {
         }
     }
 
-    pub(crate) fn is_empty(&self) -> bool {
-        self.codes.is_empty() && self.kinds.is_empty()
-    }
-
     /// A handler for errors with this code: the nearest kind that has it, else the code's own.
     fn by_code(&self, code: u16, line: &Line<'_>) -> Option<(&H, Why)> {
         let coded = self.codes.get(&code)?;
@@ -337,6 +333,8 @@ pub(crate) enum Why {
 pub(crate) struct Found<'h, H> {
     pub(crate) handler: &'h H,
     pub(crate) scope: usize,
+    /// Found in the first pass, by the error's code.
+    pub(crate) by_code: bool,
     pub(crate) why: Why,
 }
 
@@ -367,6 +365,7 @@ pub(crate) fn find<'h, H: Clone>(scopes: &[&'h Table<H>], error: &Error) -> Opti
                 return Some(Found {
                     handler,
                     scope,
+                    by_code: true,
                     why,
                 });
             }
@@ -377,6 +376,7 @@ pub(crate) fn find<'h, H: Clone>(scopes: &[&'h Table<H>], error: &Error) -> Opti
             return Some(Found {
                 handler,
                 scope,
+                by_code: false,
                 why,
             });
         }

@@ -10,7 +10,7 @@ use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use axum::body::HttpBody;
+use axum::body::{Body, HttpBody};
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use axum::routing::Route;
@@ -119,7 +119,9 @@ struct Attached(Error);
 pub(crate) fn error_of(mut response: Response) -> Error {
     match response.extensions_mut().remove::<Record>() {
         Some(Record(error)) => error,
-        None => Error::from(HttpError::of(crate::Kind::of_code(response.status().as_u16())).response(response)),
+        None => Error::from(
+            HttpError::of(crate::Kind::of_code(response.status().as_u16())).response(response),
+        ),
     }
 }
 
@@ -257,9 +259,8 @@ impl Service<Request> for PlaceService {
         match panic::catch(|| self.inner.call(request)) {
             Ok(view) => PlaceFuture::Fast(Catching(view), Some((place, facts))),
             Err(error) => {
-                let settle = async move {
-                    respond(&place, &Arc::new(facts), Err(error)).await.response
-                };
+                let settle =
+                    async move { respond(&place, &Arc::new(facts), Err(error)).await.response };
                 PlaceFuture::Slow(Box::pin(settle))
             }
         }
@@ -267,6 +268,10 @@ impl Service<Request> for PlaceService {
 }
 
 /// A request on its way: in the view, or in everything that surrounds it.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the large one is the common one; a box would cost every request"
+)]
 pub(crate) enum PlaceFuture {
     /// No hooks: straight to the view. Most requests end here, at no further cost.
     Fast(
@@ -291,8 +296,9 @@ impl Future for PlaceFuture {
                     match outcome {
                         Ok(response) if is_good(&response) => return Poll::Ready(Ok(response)),
                         outcome => {
-                            let (place, facts) =
-                                context.take().expect("a finished future is not polled again");
+                            let (place, facts) = context
+                                .take()
+                                .expect("a finished future is not polled again");
                             let settle = async move {
                                 respond(&place, &Arc::new(facts), outcome).await.response
                             };
@@ -316,7 +322,12 @@ fn is_good(response: &Response) -> bool {
 }
 
 /// The way through hooks and view, in Flask's order.
-async fn run(place: Arc<Place>, mut view: Route, request: Request, facts: RequestFacts) -> Response {
+async fn run(
+    place: Arc<Place>,
+    mut view: Route,
+    request: Request,
+    facts: RequestFacts,
+) -> Response {
     let facts = Arc::new(facts);
     let outcome = match before(&place, &facts).await {
         Ok(None) => match panic::catch(|| view.call(request)) {
@@ -346,48 +357,57 @@ async fn before(place: &Place, facts: &RequestFacts) -> Result<Option<Response>,
 
 /// Runs the after hooks; if one fails, that error is unhandled and all run again on its answer.
 async fn after(place: &Place, facts: &Arc<RequestFacts>, mut settled: Settled) -> Settled {
-    let Err((error, response)) = after_once(place, facts, settled.response).await.map(|response| {
-        settled.response = response;
-    }) else {
-        return settled;
-    };
-    drop(response);
-    let failure = failure(place, facts, error);
-    let mut settled = unhandled(place, failure).await;
-    if settled.propagated {
-        return settled;
+    let mut response = std::mem::take(&mut settled.response);
+    for hook in &place.after {
+        response = match Catching(hook.call(response, facts.parts.clone())).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) | Err(error) => return after_failed(place, facts, error).await,
+        };
     }
-    let status = settled.response.status();
-    match after_once(place, facts, settled.response).await {
-        Ok(response) => settled.response = response,
-        Err((error, response)) => {
-            tracing::error!(
-                target: "backstop",
-                error.chain = %format_args!("{error:#}"),
-                error.place = %error.location(),
-                "Request finalizing failed with an error while handling an error",
-            );
-            settled.response = response.unwrap_or_else(|| status.into_response());
-        }
-    }
+    settled.response = response;
     settled
 }
 
-/// Runs the after hooks once. A hook that fails takes its response with it, so its status and
-/// headers are gone; the page of the failure takes its place.
-async fn after_once(
-    place: &Place,
-    facts: &RequestFacts,
-    mut response: Response,
-) -> Result<Response, (Error, Option<Response>)> {
+async fn after_failed(place: &Place, facts: &Arc<RequestFacts>, error: Error) -> Settled {
+    let mut settled = unhandled(place, failure(place, facts, error)).await;
+    if settled.propagated {
+        return settled;
+    }
+    let mut response = std::mem::take(&mut settled.response);
     for hook in &place.after {
-        let outcome = Catching(hook.call(response, facts.parts.clone())).await;
-        response = match outcome {
+        // A hook that fails takes its response with it, so a copy is kept for this case.
+        let (sent, kept) = copy(response).await;
+        response = match Catching(hook.call(sent, facts.parts.clone())).await {
             Ok(Ok(response)) => response,
-            Ok(Err(error)) | Err(error) => return Err((error, None)),
+            Ok(Err(error)) | Err(error) => {
+                log::failed(
+                    "Request finalizing failed with an error while handling an error",
+                    &error,
+                );
+                settled.response = kept;
+                return settled;
+            }
         };
     }
-    Ok(response)
+    settled.response = response;
+    settled
+}
+
+/// Doubles a response; of a body that is streamed only the first has it.
+async fn copy(response: Response) -> (Response, Response) {
+    let (parts, body) = response.into_parts();
+    if body.size_hint().exact().is_none() {
+        let copy = Response::from_parts(parts.clone(), Body::empty());
+        return (Response::from_parts(parts, body), copy);
+    }
+    // A body of known length that cannot be read is empty in both.
+    let bytes = axum::body::to_bytes(body, usize::MAX)
+        .await
+        .unwrap_or_default();
+    (
+        Response::from_parts(parts.clone(), Body::from(bytes.clone())),
+        Response::from_parts(parts, Body::from(bytes)),
+    )
 }
 
 /// Runs every teardown hook. One that fails changes nothing: the failure is logged.
@@ -395,12 +415,7 @@ fn teardown(place: &Place, unhandled: Option<&Failure>) {
     for hook in &place.teardown {
         let outcome = panic::catch(|| hook(unhandled)).and_then(|outcome| outcome);
         if let Err(error) = outcome {
-            tracing::error!(
-                target: "backstop",
-                error.chain = %format_args!("{error:#}"),
-                error.place = %error.location(),
-                "teardown hook failed",
-            );
+            log::failed("teardown hook failed", &error);
         }
     }
 }
@@ -481,8 +496,12 @@ async fn respond(
     {
         return Settled::answered(response);
     }
-    let tables = if routing { app_only(place) } else { &place.tables[..] };
-    match answer(place, tables, &failure).await {
+    let tables = if routing {
+        app_only(place)
+    } else {
+        &place.tables[..]
+    };
+    match answer(tables, &failure).await {
         Some(Answer::Response(response)) => {
             note_server_error(place, &failure);
             Settled::answered(response)
@@ -524,7 +543,9 @@ fn is_trapped(place: &Place, error: &Error) -> bool {
     let switches = &place.core.switches;
     switches.trap_http_exceptions
         || (switches.trap_bad_request_errors == Some(true)
-            && error.kind().is_some_and(|kind| kind.is_a(&crate::Kind::of_code(400))))
+            && error
+                .kind()
+                .is_some_and(|kind| kind.is_a(&crate::Kind::of_code(400))))
 }
 
 /// A response without an error that counts as one.
@@ -556,17 +577,11 @@ enum Answer {
 }
 
 /// Asks the handler for this error, if there is one.
-async fn answer(
-    place: &Place,
-    tables: &[Arc<Table<Handler>>],
-    failure: &Failure,
-) -> Option<Answer> {
+async fn answer(tables: &[Arc<Table<Handler>>], failure: &Failure) -> Option<Answer> {
     let scopes: Scopes<'_> = tables.iter().map(|table| &**table).collect();
     let found = find(&scopes, &failure.error)?;
-    let mut parts = failure.request.parts.clone();
-    if place.core.wants_extensions {
-        parts.extensions = failure.request.parts.extensions.clone();
-    }
+    log::answering(failure, &found.handler.on);
+    let parts = failure.request.parts.clone();
     let call = panic::catch(|| found.handler.function.call(failure.clone(), parts));
     let outcome = match call {
         Ok(call) => Catching(call).await,
@@ -613,7 +628,7 @@ async fn unhandled(place: &Place, failure: Failure) -> Settled {
     } else {
         app_only(place)
     };
-    let response = match answer(place, tables, &wrapped).await {
+    let response = match answer(tables, &wrapped).await {
         Some(Answer::Response(response)) => response,
         Some(Answer::Failed(error)) => {
             log::escaped(&failure.with_error(error.in_context_of(wrapped.error.clone())));
@@ -632,11 +647,7 @@ async fn unhandled(place: &Place, failure: Failure) -> Settled {
 fn notify(core: &Core, failure: &Failure) {
     for listener in &core.listeners {
         if let Err(error) = panic::catch(|| listener(failure)) {
-            tracing::error!(
-                target: "backstop",
-                error.chain = %format_args!("{error:#}"),
-                "a listener for unhandled errors failed",
-            );
+            log::failed("a listener for unhandled errors failed", &error);
         }
     }
 }
@@ -673,7 +684,6 @@ fn page(place: &Place, failure: &Failure, noted: bool) -> Response {
     }
     response
 }
-
 
 /// Logs and reports an error in a body of which a part has been sent.
 pub(crate) fn stream_failed(core: &Core, failure: &Failure, bytes_sent: u64) {

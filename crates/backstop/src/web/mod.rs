@@ -6,6 +6,7 @@
 mod app;
 mod blueprint;
 mod caught;
+mod explain;
 mod failure;
 mod function;
 mod handlers;
@@ -18,6 +19,7 @@ mod stream;
 pub use app::{App, Extension, init_app};
 pub use blueprint::Blueprint;
 pub use caught::{Catch, Caught, Exact, FromFailure};
+pub use explain::Explanation;
 pub use failure::Failure;
 pub use function::{AfterHook, AfterOutcome, BeforeHook, BeforeOutcome, ErrorHandler};
 pub use layer::{BareStatus, Propagated, Switches, attach};

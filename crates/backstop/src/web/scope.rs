@@ -5,11 +5,11 @@ use std::sync::Arc;
 
 use axum::response::Response;
 
+use crate::http_error::{CODE_MAX, CODE_MIN};
 use crate::web::failure::Failure;
 use crate::web::function::{AfterHook, BeforeHook, Erased, ErrorHandler};
 use crate::web::handlers::{On, Table};
 use crate::web::layer::TeardownFunction;
-use crate::http_error::{CODE_MAX, CODE_MIN};
 use crate::{Error, Kind};
 
 /// The handlers and hooks of one scope, still waiting for the state.
