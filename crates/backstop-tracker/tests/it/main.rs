@@ -1,3 +1,5 @@
 //! Integration tests, a module per subject.
 
 mod grouping;
+mod scratch;
+mod store;

@@ -1,4 +1,0 @@
-//! Tests through the public door.
-
-mod stack;
-mod variables;

@@ -1,0 +1,621 @@
+//! Turns events into rows: the one place where events and issues are written.
+//!
+//! [`Digest::prepare`] does what needs no database (normalise, group, pack) on the caller's
+//! thread; [`Digest::submit`] hands the result to the one writer and waits. The writer takes
+//! everything that waits into one transaction, so that a commit is paid once for many events.
+//! `Ok` means that the events are on the disk. A full queue and a disk that refuses are errors
+//! that say when to come again; nothing is answered from memory.
+
+use std::collections::{HashMap, VecDeque};
+use std::fmt;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use backstop_protocol::{Event, EventId, Level, Timestamp};
+use serde_json::Value;
+use tokio::sync::{Notify, oneshot};
+
+use crate::codec::{Codec, Packed};
+use crate::grouping::{self, GroupKey, Grouper, Grouping};
+use crate::model::{IssueId, Key, ProjectId};
+use crate::store::{Error, ErrorKind, Store, search_words, tag_word};
+
+/// Events that may wait for the writer: about a second of work, so that the wait stays short
+/// and a client that is sent away can come again soon.
+const QUEUE_EVENTS_MAX: usize = 4096;
+/// Their packed bodies; bounds memory whatever the size of events.
+const QUEUE_BYTES_MAX: usize = 32 << 20;
+/// Events in one transaction; beyond this a commit costs nothing anyway and answers come late.
+const BATCH_EVENTS_MAX: usize = 1024;
+/// When a client that found a full queue may come again.
+const FULL_RETRY_AFTER: Duration = Duration::from_secs(1);
+/// When the disk is tried again after it refused; until then every event is refused at once.
+const REFUSED_RETRY_AFTER: Duration = Duration::from_secs(2);
+
+/// Tags of one event that are counted; the body keeps all.
+const TAGS_MAX: usize = 50;
+const TAG_KEY_CHARS_MAX: usize = 64;
+const TAG_VALUE_CHARS_MAX: usize = 200;
+/// Frames and texts whose words are indexed.
+const SEARCH_FRAMES_MAX: usize = 20;
+const SEARCH_TEXT_CHARS_MAX: usize = 300;
+const TITLE_CHARS_MAX: usize = 250;
+
+/// The digest of one store.
+///
+/// Dropping it writes what waits and ends its thread.
+#[derive(Debug)]
+pub struct Digest {
+    shared: Arc<Shared>,
+    store: Store,
+    codec: Codec,
+    groupers: RwLock<HashMap<ProjectId, Arc<Grouper>>>,
+    writer: Option<JoinHandle<()>>,
+}
+
+/// Where an event came from.
+#[derive(Debug, Clone, Copy)]
+pub struct Incoming {
+    /// The project that its key opened.
+    pub project: ProjectId,
+    /// The key, for the account of outcomes.
+    pub key: Option<Key>,
+    /// When it arrived, by the server's clock.
+    pub received: Timestamp,
+}
+
+/// An event that is ready to be written.
+#[derive(Debug, Clone)]
+pub struct Prepared {
+    pub(crate) project: ProjectId,
+    pub(crate) key: Option<Key>,
+    pub(crate) event_id: EventId,
+    pub(crate) received: Timestamp,
+    pub(crate) timestamp: Timestamp,
+    pub(crate) level: Level,
+    pub(crate) platform: Option<String>,
+    pub(crate) release: Option<String>,
+    pub(crate) version: u16,
+    pub(crate) keys: Vec<GroupKey>,
+    pub(crate) title: String,
+    pub(crate) culprit: String,
+    pub(crate) reason: String,
+    pub(crate) tags: Vec<(String, String)>,
+    pub(crate) words: Vec<String>,
+    pub(crate) body: Packed,
+}
+
+/// What became of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stored {
+    /// The event.
+    pub event_id: EventId,
+    /// Its issue.
+    pub issue: IssueId,
+    /// Its issue was not there before.
+    pub new_issue: bool,
+    /// An event with this id was stored before; this one was not counted.
+    pub duplicate: bool,
+}
+
+/// Why events were not stored.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum SubmitError {
+    /// More events wait than the writer can take in a second.
+    Full {
+        /// When to come again.
+        retry_after: Duration,
+    },
+    /// The store refuses for now: the disk is full, read-only or failing.
+    Unavailable {
+        /// When to come again.
+        retry_after: Duration,
+        /// Why, in words for the log.
+        reason: String,
+    },
+    /// The event itself cannot be stored.
+    Refused {
+        /// Why, in words for the log.
+        reason: String,
+    },
+    /// The server is ending.
+    Stopped,
+}
+
+impl Digest {
+    /// Starts the writer of a store.
+    ///
+    /// # Errors
+    ///
+    /// If the system gives no thread.
+    pub fn start(store: Store) -> std::io::Result<Digest> {
+        let shared = Arc::new(Shared::default());
+        let writer = {
+            let (shared, store) = (Arc::clone(&shared), store.clone());
+            std::thread::Builder::new()
+                .name("digest".to_owned())
+                .spawn(move || write_until_stopped(&shared, &store))?
+        };
+        Ok(Digest {
+            shared,
+            store,
+            codec: Codec::default(),
+            groupers: RwLock::default(),
+            writer: Some(writer),
+        })
+    }
+
+    /// Does for an event all that needs no writing: about a tenth of a millisecond of work.
+    ///
+    /// Scrub the event before.
+    ///
+    /// # Errors
+    ///
+    /// [`SubmitError::Unavailable`] if what was learned about a project cannot be read, which
+    /// happens once per project.
+    pub fn prepare(&self, incoming: Incoming, mut event: Event) -> Result<Prepared, SubmitError> {
+        let grouper = self.grouper(incoming.project)?;
+        grouping::normalise(&mut event);
+        let grouping = grouper.group(&event);
+        Ok(prepare(&self.codec, incoming, &event, grouping))
+    }
+
+    fn grouper(&self, project: ProjectId) -> Result<Arc<Grouper>, SubmitError> {
+        let known = self.groupers.read().unwrap_or_else(PoisonError::into_inner);
+        if let Some(grouper) = known.get(&project) {
+            return Ok(Arc::clone(grouper));
+        }
+        drop(known);
+        let learned = self
+            .store
+            .learned(project)
+            .map_err(|error| unavailable(&error))?;
+        let grouper = Grouper::restore(&learned);
+        let mut known = self
+            .groupers
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        // Another request may have come first; everybody must learn in the same one.
+        Ok(Arc::clone(
+            known.entry(project).or_insert_with(|| Arc::new(grouper)),
+        ))
+    }
+
+    /// Writes down what grouping has learned since the last time; call it every minute or so.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be written; then nothing is forgotten and the next call writes it.
+    pub fn keep_learned(&self) -> Result<(), Error> {
+        let known = self.groupers.read().unwrap_or_else(PoisonError::into_inner);
+        let groupers: Vec<_> = known
+            .iter()
+            .map(|(id, grouper)| (*id, Arc::clone(grouper)))
+            .collect();
+        drop(known);
+        for (project, grouper) in groupers {
+            if let Some(learned) = grouper.learned() {
+                self.store.set_learned(project, &learned)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Stores events; `Ok` means that they are on the disk, in the order in which they were given.
+    ///
+    /// # Errors
+    ///
+    /// See [`SubmitError`]; then none of them was stored, or they will count as duplicates
+    /// when they are sent again.
+    pub async fn submit(&self, events: Vec<Prepared>) -> Result<Vec<Stored>, SubmitError> {
+        if events.is_empty() {
+            return Ok(Vec::new());
+        }
+        let (answer, answered) = oneshot::channel();
+        self.shared.push(Submission { events, answer })?;
+        answered.await.unwrap_or(Err(SubmitError::Stopped))
+    }
+
+    /// Waits until alerts became due; one call may stand for many alerts.
+    pub async fn alerts_due(&self) {
+        self.shared.alerts.notified().await;
+    }
+
+    /// Writes what waits, and ends; later submissions are refused.
+    pub fn stop(&mut self) {
+        self.shared.lock().stopping = true;
+        self.shared.filled.notify_all();
+        if let Some(writer) = self.writer.take() {
+            // A panic of the writer was printed when it happened.
+            let _ = writer.join();
+            if let Err(error) = self.keep_learned() {
+                tracing::warn!(
+                    error = format!("{error:#}"),
+                    "what grouping learned is lost"
+                );
+            }
+        }
+    }
+}
+
+impl Drop for Digest {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    queue: Mutex<Queue>,
+    filled: Condvar,
+    alerts: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Queue {
+    waiting: VecDeque<Submission>,
+    events: usize,
+    bytes: usize,
+    refusing: Option<Refusing>,
+    stopping: bool,
+}
+
+/// The store refused; until the time has passed nobody is let in.
+#[derive(Debug)]
+struct Refusing {
+    until: Instant,
+    reason: String,
+}
+
+#[derive(Debug)]
+struct Submission {
+    events: Vec<Prepared>,
+    answer: oneshot::Sender<Result<Vec<Stored>, SubmitError>>,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Queue> {
+        // The queue is whole at every unlock, also when a thread panicked.
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn push(&self, submission: Submission) -> Result<(), SubmitError> {
+        let mut queue = self.lock();
+        queue.admit()?;
+        queue.events += submission.events.len();
+        queue.bytes += bytes_of(&submission);
+        queue.waiting.push_back(submission);
+        drop(queue);
+        self.filled.notify_one();
+        Ok(())
+    }
+
+    /// Waits for events and takes a batch; nothing once everything was written after a stop.
+    fn take(&self) -> Option<Vec<Submission>> {
+        let mut queue = self.lock();
+        while queue.waiting.is_empty() {
+            if queue.stopping {
+                return None;
+            }
+            queue = self
+                .filled
+                .wait(queue)
+                .unwrap_or_else(PoisonError::into_inner);
+        }
+        Some(queue.take())
+    }
+}
+
+impl Queue {
+    fn admit(&self) -> Result<(), SubmitError> {
+        if self.stopping {
+            return Err(SubmitError::Stopped);
+        }
+        if let Some(refusing) = &self.refusing
+            && let Some(retry_after) = refusing.until.checked_duration_since(Instant::now())
+        {
+            return Err(SubmitError::Unavailable {
+                retry_after,
+                reason: refusing.reason.clone(),
+            });
+        }
+        if self.events >= QUEUE_EVENTS_MAX || self.bytes >= QUEUE_BYTES_MAX {
+            return Err(SubmitError::Full {
+                retry_after: FULL_RETRY_AFTER,
+            });
+        }
+        Ok(())
+    }
+
+    fn take(&mut self) -> Vec<Submission> {
+        let mut batch = Vec::new();
+        let mut events = 0;
+        while let Some(submission) = self.waiting.pop_front() {
+            events += submission.events.len();
+            self.events -= submission.events.len();
+            self.bytes -= bytes_of(&submission);
+            batch.push(submission);
+            if events >= BATCH_EVENTS_MAX {
+                break;
+            }
+        }
+        batch
+    }
+}
+
+fn bytes_of(submission: &Submission) -> usize {
+    submission
+        .events
+        .iter()
+        .map(|event| event.body.bytes.len())
+        .sum()
+}
+
+fn write_until_stopped(shared: &Shared, store: &Store) {
+    while let Some(batch) = shared.take() {
+        write(shared, store, batch);
+    }
+}
+
+/// Writes a batch and answers it.
+fn write(shared: &Shared, store: &Store, batch: Vec<Submission>) {
+    let mut events = Vec::new();
+    let mut answers = Vec::new();
+    for submission in batch {
+        answers.push((submission.events.len(), submission.answer));
+        events.extend(submission.events);
+    }
+    match store.apply(&events) {
+        Ok(applied) => {
+            shared.lock().refusing = None;
+            let mut stored = applied.stored.into_iter();
+            for (count, answer) in answers {
+                // A client that has left finds its events as duplicates when it comes again.
+                let _ = answer.send(Ok(stored.by_ref().take(count).collect()));
+            }
+            if applied.alerts > 0 {
+                shared.alerts.notify_one();
+            }
+        }
+        Err(error) if error.is_passing() => refuse(shared, answers, &error),
+        Err(error) => write_apart(shared, store, &events, answers, &error),
+    }
+}
+
+fn unavailable(error: &Error) -> SubmitError {
+    SubmitError::Unavailable {
+        retry_after: REFUSED_RETRY_AFTER,
+        reason: format!("{error:#}"),
+    }
+}
+
+type Answer = (usize, oneshot::Sender<Result<Vec<Stored>, SubmitError>>);
+
+/// The surroundings are at fault: everybody is sent away for a while.
+fn refuse(shared: &Shared, answers: Vec<Answer>, error: &Error) {
+    let reason = format!("{error:#}");
+    tracing::error!(
+        reason,
+        "events are refused until the store can be written again"
+    );
+    shared.lock().refusing = Some(Refusing {
+        until: Instant::now() + REFUSED_RETRY_AFTER,
+        reason: reason.clone(),
+    });
+    for (_, answer) in answers {
+        let _ = answer.send(Err(SubmitError::Unavailable {
+            retry_after: REFUSED_RETRY_AFTER,
+            reason: reason.clone(),
+        }));
+    }
+}
+
+/// One of the submissions is at fault; apart, it fails alone.
+fn write_apart(
+    shared: &Shared,
+    store: &Store,
+    events: &[Prepared],
+    answers: Vec<Answer>,
+    error: &Error,
+) {
+    let alone = answers.len() == 1;
+    let mut rest = events;
+    for (count, answer) in answers {
+        let (own, others) = rest.split_at(count);
+        rest = others;
+        let result = if alone {
+            Err(format!("{error:#}"))
+        } else {
+            store.apply(own).map_err(|error| format!("{error:#}"))
+        };
+        let result = match result {
+            Ok(applied) => {
+                if applied.alerts > 0 {
+                    shared.alerts.notify_one();
+                }
+                Ok(applied.stored)
+            }
+            Err(reason) => {
+                tracing::error!(reason, events = count, "events cannot be stored");
+                Err(match error.kind() {
+                    // Other pages may be sound, so the next event is tried at once.
+                    ErrorKind::Corrupt => SubmitError::Unavailable {
+                        retry_after: REFUSED_RETRY_AFTER,
+                        reason,
+                    },
+                    _ => SubmitError::Refused { reason },
+                })
+            }
+        };
+        let _ = answer.send(result);
+    }
+}
+
+/// The part of the digest that needs no database.
+fn prepare(codec: &Codec, incoming: Incoming, event: &Event, grouping: Grouping) -> Prepared {
+    let tags = tags(event);
+    let words = words(event, &grouping, &tags);
+    // An event is plain data whose maps have text keys, so it can always be written.
+    let json = serde_json::to_vec(event).unwrap_or_default();
+    Prepared {
+        project: incoming.project,
+        key: incoming.key,
+        event_id: event.event_id,
+        received: incoming.received,
+        timestamp: event.timestamp.unwrap_or(incoming.received),
+        level: event.level,
+        platform: event.platform.clone(),
+        release: event.release.clone(),
+        version: grouping.version,
+        keys: grouping.keys,
+        title: cut(&grouping.title, TITLE_CHARS_MAX).to_owned(),
+        culprit: cut(&grouping.culprit, TITLE_CHARS_MAX).to_owned(),
+        reason: grouping.reason,
+        tags,
+        words,
+        body: codec.pack(incoming.project, &json),
+    }
+}
+
+/// The tags that the sender gave, and what people ask for as if it were one.
+fn tags(event: &Event) -> Vec<(String, String)> {
+    let mut tags: Vec<(String, String)> = Vec::new();
+    let mut put = |key: &str, value: &str| {
+        let (key, value) = (
+            cut(key.trim(), TAG_KEY_CHARS_MAX),
+            cut(value.trim(), TAG_VALUE_CHARS_MAX),
+        );
+        let room = tags.len() < TAGS_MAX && tags.iter().all(|(other, _)| other != key);
+        if room && !key.is_empty() && !value.is_empty() {
+            tags.push((key.to_owned(), value.to_owned()));
+        }
+    };
+    put("level", event.level.as_str());
+    let fields = [
+        ("environment", &event.environment),
+        ("release", &event.release),
+        ("dist", &event.dist),
+        ("server_name", &event.server_name),
+        ("logger", &event.logger),
+        ("transaction", &event.transaction),
+    ];
+    for (key, value) in fields {
+        put(key, value.as_deref().unwrap_or_default());
+    }
+    if let Some(user) = user_tag(event) {
+        put("user", &user);
+    }
+    if let Some(url) = event
+        .request
+        .as_ref()
+        .and_then(|request| request.url.as_deref())
+    {
+        // The query string is of no use as a tag, and may hold secrets.
+        put("url", url.split(['?', '#']).next().unwrap_or_default());
+    }
+    for name in ["browser", "runtime", "os", "device"] {
+        if let Some(value) = event.contexts.get(name).and_then(context_tag) {
+            put(name, &value);
+        }
+    }
+    if let Some(mechanism) = event
+        .exception
+        .last()
+        .and_then(|last| last.mechanism.as_ref())
+    {
+        put("mechanism", mechanism.ty.as_deref().unwrap_or_default());
+        if let Some(handled) = mechanism.handled {
+            put("handled", if handled { "yes" } else { "no" });
+        }
+    }
+    for (key, value) in &event.tags {
+        match value {
+            Value::String(value) => put(key, value),
+            Value::Number(value) => put(key, &value.to_string()),
+            Value::Bool(value) => put(key, if *value { "true" } else { "false" }),
+            Value::Null | Value::Array(_) | Value::Object(_) => {}
+        }
+    }
+    tags
+}
+
+/// Who met the error: the first of id, user name, address and network address.
+fn user_tag(event: &Event) -> Option<String> {
+    let user = event.user.as_ref()?;
+    let id = match &user.id {
+        Some(Value::String(id)) if !id.is_empty() => Some(format!("id:{id}")),
+        Some(Value::Number(id)) => Some(format!("id:{id}")),
+        _ => None,
+    };
+    let named = |kind: &str, value: &Option<String>| {
+        let value = value.as_deref().filter(|value| !value.is_empty())?;
+        Some(format!("{kind}:{value}"))
+    };
+    id.or_else(|| named("username", &user.username))
+        .or_else(|| named("email", &user.email))
+        .or_else(|| named("ip", &user.ip_address))
+}
+
+fn context_tag(context: &Value) -> Option<String> {
+    let text = |key| context.get(key).and_then(Value::as_str);
+    match (text("name").or_else(|| text("model")), text("version")) {
+        (Some(name), Some(version)) => Some(format!("{name} {version}")),
+        (Some(name), None) => Some(name.to_owned()),
+        _ => None,
+    }
+}
+
+/// The words of the short document: what people remember of an error.
+fn words(event: &Event, grouping: &Grouping, tags: &[(String, String)]) -> Vec<String> {
+    let mut texts = vec![grouping.title.as_str(), grouping.culprit.as_str()];
+    for exception in &event.exception {
+        texts.extend(exception.ty.as_deref());
+        texts.extend(exception.value.as_deref());
+        let frames = exception
+            .stacktrace
+            .iter()
+            .flat_map(|trace| trace.frames.iter().rev());
+        for frame in frames
+            .filter(|frame| frame.in_app == Some(true))
+            .take(SEARCH_FRAMES_MAX)
+        {
+            texts.extend(frame.function.as_deref());
+            texts.extend(frame.module.as_deref().or(frame.filename.as_deref()));
+        }
+    }
+    if let Some(message) = &event.message {
+        texts.extend(message.formatted.as_deref().or(message.message.as_deref()));
+    }
+    texts.extend(tags.iter().map(|(_, value)| value.as_str()));
+    if let Some(user) = &event.user {
+        texts.extend(user.username.as_deref());
+        texts.extend(user.email.as_deref());
+    }
+    let mut words = search_words(texts.iter().map(|text| cut(text, SEARCH_TEXT_CHARS_MAX)));
+    words.extend(tags.iter().map(|(key, value)| tag_word(key, value)));
+    words
+}
+
+fn cut(text: &str, chars_max: usize) -> &str {
+    match text.char_indices().nth(chars_max) {
+        Some((end, _)) => &text[..end],
+        None => text,
+    }
+}
+
+impl fmt::Display for SubmitError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            SubmitError::Full { .. } => f.write_str("too many events are waiting"),
+            SubmitError::Unavailable { reason, .. } => {
+                write!(f, "the store cannot be written now: {reason}")
+            }
+            SubmitError::Refused { reason } => write!(f, "the event cannot be stored: {reason}"),
+            SubmitError::Stopped => f.write_str("the server is ending"),
+        }
+    }
+}
+
+impl std::error::Error for SubmitError {}

@@ -1,0 +1,259 @@
+//! Alert rules, and the alerts that are due.
+
+use backstop_protocol::{EventId, Timestamp};
+use rusqlite::{OptionalExtension, Row, Transaction};
+
+use super::error::{Error, ErrorKind, Fault};
+use super::issue::one_issue;
+use super::project::found;
+use super::{Store, project_from_sql};
+use crate::model::{Alert, AlertKind, AlertRule, IssueId, ProjectId};
+
+/// A mail server that is away for three days comes back; after that somebody has to look.
+const ATTEMPTS_MAX: u32 = 40;
+/// The first retry comes soon, the later ones every two hours.
+const RETRY_FIRST_SECONDS: i64 = 10;
+const RETRY_LAST_SECONDS: i64 = 7200;
+
+const STATE_SENT: i64 = 1;
+const STATE_GIVEN_UP: i64 = 2;
+
+impl Store {
+    /// Lists the alert rules of a project.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be read.
+    pub fn alert_rules(&self, project: ProjectId) -> Result<Vec<AlertRule>, Error> {
+        self.read(|tx| rules(tx, project))
+    }
+
+    /// Adds an alert rule.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Invalid`] for a threshold of nothing or over more than a day,
+    /// [`ErrorKind::NotFound`] for an unknown project.
+    pub fn add_alert_rule(&self, project: ProjectId, kind: AlertKind) -> Result<AlertRule, Error> {
+        // Counts per minute are kept for two days, so a day is always known exactly.
+        const MINUTES_MAX: u32 = 24 * 60;
+        if let AlertKind::Frequency { events, minutes } = kind
+            && (events == 0 || !(1..=MINUTES_MAX).contains(&minutes))
+        {
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                format!("a threshold is at least 1 event in 1 to {MINUTES_MAX} minutes"),
+            ));
+        }
+        self.write_known(|tx| {
+            let exists = tx
+                .prepare_cached("SELECT 1 FROM project WHERE id = ?")?
+                .exists([project])?;
+            found(usize::from(exists), "no such project")?;
+            Ok(AlertRule {
+                id: insert_rule(tx, project, kind)?,
+                project,
+                kind,
+                active: true,
+            })
+        })
+    }
+
+    /// Switches an alert rule on or off.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotFound`].
+    pub fn set_alert_rule_active(&self, id: i64, active: bool) -> Result<(), Error> {
+        self.write_known(|tx| {
+            let changed = tx.execute(
+                "UPDATE alert_rule SET active = ? WHERE id = ?",
+                (active, id),
+            )?;
+            found(changed, "no such alert rule")
+        })
+    }
+
+    /// Removes an alert rule.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotFound`].
+    pub fn delete_alert_rule(&self, id: i64) -> Result<(), Error> {
+        self.write_known(|tx| {
+            let changed = tx.execute("DELETE FROM alert_rule WHERE id = ?", [id])?;
+            found(changed, "no such alert rule")
+        })
+    }
+
+    /// Returns alerts that are to be sent now, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be read.
+    pub fn due_alerts(&self, now: Timestamp, limit: usize) -> Result<Vec<Alert>, Error> {
+        self.read(|tx| {
+            let rows = tx
+                .prepare_cached(
+                    "SELECT o.id, o.kind, coalesce(r.events, 0), coalesce(r.minutes, 0), o.issue,
+                            o.event, o.events, o.created, o.attempts
+                     FROM outbox o LEFT JOIN alert_rule r ON r.id = o.rule
+                     WHERE o.state = 0 AND o.next_attempt <= ? ORDER BY o.next_attempt, o.id LIMIT ?",
+                )?
+                .query_map((now.micros(), limit as i64), |row| {
+                    let kind = kind_of_columns(row.get(1)?, row.get(2)?, row.get(3)?);
+                    Ok((row.get(4)?, kind, alert_fields(row)?))
+                })?
+                .collect::<Result<Vec<_>, _>>()?;
+            let mut alerts = Vec::new();
+            for (issue, kind, (id, event, count, created, attempts)) in rows {
+                alerts.push(Alert {
+                    id,
+                    kind,
+                    issue: one_issue(tx, IssueId(issue))?,
+                    event,
+                    count,
+                    created,
+                    attempts,
+                });
+            }
+            Ok(alerts)
+        })
+    }
+
+    /// Returns when the next alert is due, if one is waiting.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be read.
+    pub fn next_alert_at(&self) -> Result<Option<Timestamp>, Error> {
+        self.read(|tx| {
+            Ok(tx
+                .prepare_cached("SELECT min(next_attempt) FROM outbox WHERE state = 0")?
+                .query_row([], |row| row.get::<_, Option<i64>>(0))?
+                .map(Timestamp::from_micros))
+        })
+    }
+
+    /// Notes that alerts were sent, so that they are never sent again.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be written; then they will be sent again with the same number.
+    pub fn alerts_sent(&self, ids: &[i64]) -> Result<(), Error> {
+        self.write(|tx| {
+            for id in ids {
+                tx.prepare_cached(
+                    "UPDATE outbox SET state = ?, attempts = attempts + 1, error = NULL WHERE id = ?",
+                )?
+                .execute((STATE_SENT, id))?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Notes that sending failed, and when to try again.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be written.
+    pub fn alerts_failed(&self, ids: &[i64], error: &str, now: Timestamp) -> Result<(), Error> {
+        self.write(|tx| {
+            for id in ids {
+                let attempts: Option<u32> = tx
+                    .prepare_cached(
+                        "UPDATE outbox SET attempts = attempts + 1, error = ? WHERE id = ? RETURNING attempts",
+                    )?
+                    .query_row((error, id), |row| row.get(0))
+                    .optional()?;
+                let Some(attempts) = attempts else { continue };
+                let state = if attempts >= ATTEMPTS_MAX { STATE_GIVEN_UP } else { 0 };
+                tx.prepare_cached("UPDATE outbox SET state = ?, next_attempt = ? WHERE id = ?")?
+                    .execute((state, now.micros() + retry_after_seconds(attempts) * 1_000_000, id))?;
+            }
+            Ok(())
+        })
+    }
+}
+
+/// Doubles from ten seconds to two hours.
+fn retry_after_seconds(attempts: u32) -> i64 {
+    (RETRY_FIRST_SECONDS << attempts.saturating_sub(1).min(20)).min(RETRY_LAST_SECONDS)
+}
+
+type AlertFields = (i64, EventId, u64, Timestamp, u32);
+
+fn alert_fields(row: &Row<'_>) -> rusqlite::Result<AlertFields> {
+    Ok((
+        row.get(0)?,
+        EventId::from_bytes(row.get(5)?),
+        row.get(6)?,
+        Timestamp::from_micros(row.get(7)?),
+        row.get(8)?,
+    ))
+}
+
+pub(super) fn rules(tx: &Transaction<'_>, project: ProjectId) -> Result<Vec<AlertRule>, Fault> {
+    Ok(tx
+        .prepare_cached(
+            "SELECT id, project, kind, coalesce(events, 0), coalesce(minutes, 0), active
+             FROM alert_rule WHERE project = ? ORDER BY id",
+        )?
+        .query_map([project], |row| {
+            Ok(AlertRule {
+                id: row.get(0)?,
+                project: project_from_sql(row.get(1)?),
+                kind: kind_of_columns(row.get(2)?, row.get(3)?, row.get(4)?),
+                active: row.get(5)?,
+            })
+        })?
+        .collect::<Result<_, _>>()?)
+}
+
+pub(super) fn insert_rule(
+    tx: &Transaction<'_>,
+    project: ProjectId,
+    kind: AlertKind,
+) -> Result<i64, Fault> {
+    let (events, minutes) = match kind {
+        AlertKind::Frequency { events, minutes } => (Some(events), Some(minutes)),
+        AlertKind::NewIssue | AlertKind::Regression => (None, None),
+    };
+    tx.execute(
+        "INSERT INTO alert_rule (project, kind, events, minutes) VALUES (?, ?, ?, ?)",
+        (project, kind_number(kind), events, minutes),
+    )?;
+    Ok(tx.last_insert_rowid())
+}
+
+pub(super) fn kind_number(kind: AlertKind) -> i64 {
+    match kind {
+        AlertKind::NewIssue => 0,
+        AlertKind::Regression => 1,
+        AlertKind::Frequency { .. } => 2,
+    }
+}
+
+fn kind_of_columns(kind: i64, events: u32, minutes: u32) -> AlertKind {
+    match kind {
+        0 => AlertKind::NewIssue,
+        1 => AlertKind::Regression,
+        _ => AlertKind::Frequency { events, minutes },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn retries_slow_down() {
+        let waits: Vec<_> = (1..=12).map(retry_after_seconds).collect();
+        assert_eq!(
+            waits,
+            [10, 20, 40, 80, 160, 320, 640, 1280, 2560, 5120, 7200, 7200]
+        );
+        let days = (1..ATTEMPTS_MAX).map(retry_after_seconds).sum::<i64>() as f64 / 86_400.0;
+        assert!((2.0..4.0).contains(&days), "{days}");
+    }
+}

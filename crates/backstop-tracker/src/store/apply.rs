@@ -1,0 +1,653 @@
+//! What a batch of events does to the store, in one transaction.
+//!
+//! Applying a batch twice is the same as applying it once: an event counts only if its id is new.
+//! Everything that several events of a batch change (an issue, a bucket, a tag) is added up
+//! first and written once.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
+
+use backstop_protocol::Timestamp;
+use rusqlite::{OptionalExtension, Transaction};
+
+use super::alert::{kind_number, rules};
+use super::error::{Error, Fault};
+use super::generation::{Found, Generations};
+use super::issue::level_to_number;
+use super::search::{self, KnownWords};
+use super::{Store, outcome};
+use crate::alert::{Change, History, due};
+use crate::codec::Codec;
+use crate::digest::{Prepared, Stored};
+use crate::grouping::GroupHash;
+use crate::model::{AlertKind, AlertRule, IssueId, Key, ProjectId, Status};
+use crate::retention::{bucket_start, day_of, minute_of};
+
+/// Values of one tag that an issue tells apart; the others are counted together.
+const TAG_VALUES_MAX: i64 = 1000;
+/// Tags of one issue; clients that make up tag names fill no disk.
+const TAG_KEYS_MAX: i64 = 200;
+/// Entries of each cache; when one is full it starts anew, which costs a look-up per entry.
+const CACHE_MAX: usize = 50_000;
+/// The tag whose values are the users that an issue met.
+const USER_TAG: &str = "user";
+
+/// What the writer remembers between batches, so that a known issue costs no look-up.
+#[derive(Debug, Default)]
+pub(super) struct Caches {
+    groups: HashMap<(ProjectId, u16, GroupHash), IssueId>,
+    rules: HashMap<ProjectId, Arc<[AlertRule]>>,
+    generations: Option<Generations>,
+    next_seq: Option<i64>,
+    words: KnownWords,
+    frequencies: HashMap<(IssueId, u32), Frequency>,
+    told: HashMap<(IssueId, i64), Option<Timestamp>>,
+}
+
+/// What is known of an issue's frequency.
+#[derive(Debug, Clone, Copy)]
+struct Frequency {
+    /// The issue's events when they were last added up.
+    events_then: i64,
+    /// Their sum in the time of the rule.
+    sum: i64,
+}
+
+/// What came of a batch.
+#[derive(Debug, Default)]
+pub(crate) struct Applied {
+    /// One for each event of the batch, in its order.
+    pub(crate) stored: Vec<Stored>,
+    /// How many alerts became due.
+    pub(crate) alerts: usize,
+}
+
+impl Store {
+    /// Stores a batch of events; when this returns `Ok`, it is on the disk.
+    pub(crate) fn apply(&self, batch: &[Prepared]) -> Result<Applied, Error> {
+        let mut writer = self.0.writer.lock();
+        Ok(writer.transaction(|tx, caches| apply(tx, caches, batch))?)
+    }
+}
+
+fn apply(tx: &Transaction<'_>, caches: &mut Caches, batch: &[Prepared]) -> Result<Applied, Fault> {
+    caches.trim();
+    let Some(now) = batch.iter().map(|event| event.received).max() else {
+        return Ok(Applied::default());
+    };
+    let mut generations = match caches.generations.take() {
+        Some(generations) => generations,
+        None => Generations::read(tx)?,
+    };
+    generations.turn(tx, now)?;
+    let mut deltas = Deltas::default();
+    let mut applied = Applied::default();
+    for event in batch {
+        let stored = match generations.find(tx, event.project, event.event_id)? {
+            Some(found) => Stored {
+                event_id: event.event_id,
+                issue: found.issue,
+                new_issue: false,
+                duplicate: true,
+            },
+            None => store_event(tx, caches, &generations, &mut deltas, event, now)?,
+        };
+        deltas.project(event, stored.duplicate);
+        applied.stored.push(stored);
+    }
+    caches.generations = Some(generations);
+    write_issues(tx, caches, deltas.issues, now, &mut applied)?;
+    write_projects(tx, &deltas.projects, &deltas.outcomes)?;
+    if deltas.body_bytes > 0 {
+        tx.prepare_cached("UPDATE statistic SET value = value + ? WHERE name = 'body_bytes'")?
+            .execute([deltas.body_bytes])?;
+    }
+    Ok(applied)
+}
+
+impl Caches {
+    fn trim(&mut self) {
+        if self.groups.len() > CACHE_MAX {
+            self.groups.clear();
+        }
+        if self.frequencies.len() > CACHE_MAX {
+            self.frequencies.clear();
+        }
+        if self.told.len() > CACHE_MAX {
+            self.told.clear();
+        }
+    }
+}
+
+/// The sums of one batch.
+#[derive(Debug, Default)]
+struct Deltas<'a> {
+    issues: HashMap<IssueId, IssueDelta<'a>>,
+    projects: HashMap<(ProjectId, i64), i64>,
+    outcomes: HashMap<(ProjectId, Option<Key>, i64, &'static str), u64>,
+    body_bytes: i64,
+}
+
+impl Deltas<'_> {
+    fn project(&mut self, event: &Prepared, duplicate: bool) {
+        let reason = if duplicate { "duplicate" } else { "accepted" };
+        let key = (event.project, event.key, day_of(event.received), reason);
+        *self.outcomes.entry(key).or_default() += 1;
+        if !duplicate {
+            let start = bucket_start(event.timestamp, event.received);
+            *self.projects.entry((event.project, start)).or_default() += 1;
+        }
+    }
+}
+
+/// What a batch does to one issue.
+#[derive(Debug)]
+struct IssueDelta<'a> {
+    before: IssueRow,
+    created: bool,
+    events: i64,
+    first_seen: i64,
+    last_seen: i64,
+    latest: &'a Prepared,
+    buckets: HashMap<i64, i64>,
+    tags: HashMap<(&'a str, &'a str), (i64, i64)>,
+    words: Vec<&'a [String]>,
+}
+
+/// What must be known of an issue before it can be changed.
+#[derive(Debug)]
+struct IssueRow {
+    status: Status,
+    events: i64,
+    regressions: i64,
+    mute_until: Option<i64>,
+    mute_events: Option<i64>,
+    search_docs: i64,
+}
+
+fn store_event<'a>(
+    tx: &Transaction<'_>,
+    caches: &mut Caches,
+    generations: &Generations,
+    deltas: &mut Deltas<'a>,
+    event: &'a Prepared,
+    now: Timestamp,
+) -> Result<Stored, Fault> {
+    let (issue, created) = find_or_create_issue(tx, caches, event)?;
+    let delta = match deltas.issues.entry(issue) {
+        Entry::Occupied(entry) => entry.into_mut(),
+        Entry::Vacant(entry) => entry.insert(IssueDelta::new(tx, issue, created, event)?),
+    };
+    delta.add(event, now);
+    let seq = next_seq(tx, caches)?;
+    let found = Found {
+        project: event.project,
+        issue,
+        seq,
+    };
+    generations.insert(tx, event.event_id, found)?;
+    insert_event(tx, event, found, delta.before.events + delta.events)?;
+    deltas.body_bytes += event.body.bytes.len() as i64;
+    Ok(Stored {
+        event_id: event.event_id,
+        issue,
+        new_issue: created,
+        duplicate: false,
+    })
+}
+
+/// The first hash to find that belongs to an issue decides; the issue then owns the hashes to keep.
+fn find_or_create_issue(
+    tx: &Transaction<'_>,
+    caches: &mut Caches,
+    event: &Prepared,
+) -> Result<(IssueId, bool), Fault> {
+    let mut found = None;
+    for key in event.keys.iter().filter(|key| key.find) {
+        found = find_group(tx, caches, event, key.hash)?;
+        if found.is_some() {
+            break;
+        }
+    }
+    let issue = match found {
+        Some(issue) => issue,
+        None => create_issue(tx, event)?,
+    };
+    for key in event.keys.iter().filter(|key| key.keep) {
+        if find_group(tx, caches, event, key.hash)?.is_none() {
+            tx.prepare_cached(
+                "INSERT INTO issue_hash (project, version, hash, issue) VALUES (?, ?, ?, ?)",
+            )?
+            .execute((event.project, event.version, key.hash.as_bytes(), issue))?;
+            caches
+                .groups
+                .insert((event.project, event.version, key.hash), issue);
+        }
+    }
+    Ok((issue, found.is_none()))
+}
+
+fn find_group(
+    tx: &Transaction<'_>,
+    caches: &mut Caches,
+    event: &Prepared,
+    hash: GroupHash,
+) -> Result<Option<IssueId>, Fault> {
+    let group = (event.project, event.version, hash);
+    if let Some(issue) = caches.groups.get(&group) {
+        return Ok(Some(*issue));
+    }
+    let issue = tx
+        .prepare_cached(
+            "SELECT issue FROM issue_hash WHERE project = ? AND version = ? AND hash = ?",
+        )?
+        .query_row((event.project, event.version, hash.as_bytes()), |row| {
+            row.get(0).map(IssueId)
+        })
+        .optional()?;
+    if let Some(issue) = issue {
+        caches.groups.insert(group, issue);
+    }
+    Ok(issue)
+}
+
+fn create_issue(tx: &Transaction<'_>, event: &Prepared) -> Result<IssueId, Fault> {
+    let number: i64 = tx
+        .prepare_cached(
+            "INSERT INTO project_count (project, issues) VALUES (?, 1)
+             ON CONFLICT DO UPDATE SET issues = issues + 1 RETURNING issues",
+        )?
+        .query_row([event.project], |row| row.get(0))?;
+    let seen = event.timestamp.micros();
+    tx.prepare_cached(
+        "INSERT INTO issue (project, number, status, level, events, kept, users, first_seen, last_seen,
+                            title, culprit, platform, first_release, last_release, reason)
+         VALUES (?1, ?2, 0, ?3, 0, 0, 0, ?4, ?4, ?5, ?6, ?7, ?8, ?8, ?9)",
+    )?
+    .execute((
+        event.project,
+        number,
+        level_to_number(event.level),
+        seen,
+        &event.title,
+        &event.culprit,
+        &event.platform,
+        &event.release,
+        &event.reason,
+    ))?;
+    Ok(IssueId(tx.last_insert_rowid()))
+}
+
+impl<'a> IssueDelta<'a> {
+    fn new(
+        tx: &Transaction<'_>,
+        issue: IssueId,
+        created: bool,
+        event: &'a Prepared,
+    ) -> Result<IssueDelta<'a>, Fault> {
+        let before = tx
+            .prepare_cached(
+                "SELECT status, events, regressions, mute_until, mute_events, search_docs
+                 FROM issue WHERE id = ?",
+            )?
+            .query_row([issue], |row| {
+                Ok(IssueRow {
+                    status: Status::from_number(row.get(0)?),
+                    events: row.get(1)?,
+                    regressions: row.get(2)?,
+                    mute_until: row.get(3)?,
+                    mute_events: row.get(4)?,
+                    search_docs: row.get(5)?,
+                })
+            })?;
+        Ok(IssueDelta {
+            before,
+            created,
+            events: 0,
+            first_seen: i64::MAX,
+            last_seen: i64::MIN,
+            latest: event,
+            buckets: HashMap::new(),
+            tags: HashMap::new(),
+            words: Vec::new(),
+        })
+    }
+
+    fn add(&mut self, event: &'a Prepared, now: Timestamp) {
+        let seen = event.timestamp.micros();
+        self.events += 1;
+        self.first_seen = self.first_seen.min(seen);
+        if seen >= self.last_seen {
+            self.last_seen = seen;
+            self.latest = event;
+        }
+        let start = bucket_start(event.timestamp, now);
+        *self.buckets.entry(start).or_default() += 1;
+        for (key, value) in &event.tags {
+            let tag = self.tags.entry((key, value)).or_insert((0, i64::MIN));
+            tag.0 += 1;
+            tag.1 = tag.1.max(seen);
+        }
+        self.words.push(&event.words);
+    }
+
+    /// Returns the status after the batch, and whether the issue came back.
+    fn status(&self, now: Timestamp) -> (Status, bool) {
+        let events = self.before.events + self.events;
+        match self.before.status {
+            Status::Unresolved => (Status::Unresolved, false),
+            Status::Resolved => (Status::Unresolved, true),
+            Status::Muted => {
+                let ends = self
+                    .before
+                    .mute_until
+                    .is_some_and(|until| until <= now.micros())
+                    || self.before.mute_events.is_some_and(|count| count <= events);
+                match ends {
+                    true => (Status::Unresolved, true),
+                    false => (Status::Muted, false),
+                }
+            }
+        }
+    }
+}
+
+fn next_seq(tx: &Transaction<'_>, caches: &mut Caches) -> Result<i64, Fault> {
+    let seq = match caches.next_seq {
+        Some(seq) => seq,
+        // An evicted event's number must not come again, or order and references would lie.
+        None => tx
+            .prepare_cached(
+                "SELECT max(coalesce((SELECT max(seq) FROM event), 0),
+                            coalesce((SELECT value FROM statistic WHERE name = 'seq_evicted'), 0)) + 1",
+            )?
+            .query_row([], |row| row.get(0))?,
+    };
+    caches.next_seq = Some(seq + 1);
+    Ok(seq)
+}
+
+fn insert_event(
+    tx: &Transaction<'_>,
+    event: &Prepared,
+    found: Found,
+    number: i64,
+) -> Result<(), Fault> {
+    tx.prepare_cached(
+        "INSERT INTO event (seq, id, project, issue, number, timestamp, received, dictionary, size, sum, body)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    )?
+    .execute((
+        found.seq,
+        event.event_id.as_bytes(),
+        event.project,
+        found.issue,
+        number,
+        event.timestamp.micros(),
+        event.received.micros(),
+        event.body.dictionary,
+        event.body.size as i64,
+        Codec::sum(event.event_id, &event.body.bytes),
+        &event.body.bytes,
+    ))?;
+    Ok(())
+}
+
+fn write_issues(
+    tx: &Transaction<'_>,
+    caches: &mut Caches,
+    issues: HashMap<IssueId, IssueDelta<'_>>,
+    now: Timestamp,
+    applied: &mut Applied,
+) -> Result<(), Fault> {
+    let mut issues: Vec<_> = issues.into_iter().collect();
+    // In key order neighbours share pages, and the full-text index wants rising row ids.
+    issues.sort_unstable_by_key(|(issue, _)| *issue);
+    for (issue, delta) in issues {
+        let mut search_docs = delta.before.search_docs;
+        for words in &delta.words {
+            search::index(tx, &mut caches.words, issue, &mut search_docs, words)?;
+        }
+        for (start, n) in &delta.buckets {
+            tx.prepare_cached(
+                "INSERT INTO bucket (issue, start, n) VALUES (?, ?, ?)
+                 ON CONFLICT DO UPDATE SET n = n + excluded.n",
+            )?
+            .execute((issue, start, n))?;
+        }
+        let users = write_tags(tx, issue, &delta.tags)?;
+        let (status, came_back) = delta.status(now);
+        write_issue(tx, issue, &delta, status, came_back, users, search_docs)?;
+        let change = Change {
+            created: delta.created,
+            regressed: came_back,
+            status,
+            now,
+        };
+        applied.alerts += write_alerts(tx, caches, issue, &delta, change)?;
+    }
+    Ok(())
+}
+
+/// Adds to the tags of an issue; returns how many users are new.
+fn write_tags(
+    tx: &Transaction<'_>,
+    issue: IssueId,
+    tags: &HashMap<(&str, &str), (i64, i64)>,
+) -> Result<i64, Fault> {
+    let mut users = 0;
+    let mut update = tx.prepare_cached(
+        "UPDATE tag SET n = n + ?, last_seen = max(last_seen, ?)
+         WHERE issue = ? AND key = ? AND value = ?",
+    )?;
+    for ((key, value), (n, seen)) in tags {
+        let known = update.execute((n, seen, issue, key, value))?;
+        if known == 0 && insert_tag(tx, issue, key, value, *n, *seen)? && *key == USER_TAG {
+            users += 1;
+        }
+    }
+    Ok(users)
+}
+
+/// Adds a value that a tag did not have; returns whether there was room for it.
+fn insert_tag(
+    tx: &Transaction<'_>,
+    issue: IssueId,
+    key: &str,
+    value: &str,
+    n: i64,
+    seen: i64,
+) -> Result<bool, Fault> {
+    let values: Option<i64> = tx
+        .prepare_cached("SELECT distinct_values FROM tag_key WHERE issue = ? AND key = ?")?
+        .query_row((issue, key), |row| row.get(0))
+        .optional()?;
+    let room = match values {
+        Some(values) => values < TAG_VALUES_MAX,
+        None => {
+            let keys: i64 = tx
+                .prepare_cached("SELECT count(*) FROM tag_key WHERE issue = ?")?
+                .query_row([issue], |row| row.get(0))?;
+            if keys >= TAG_KEYS_MAX {
+                return Ok(false);
+            }
+            true
+        }
+    };
+    let (told_apart, other) = if room { (1, 0) } else { (0, n) };
+    tx.prepare_cached(
+        "INSERT INTO tag_key (issue, key, distinct_values, other) VALUES (?, ?, ?, ?)
+         ON CONFLICT DO UPDATE SET distinct_values = distinct_values + excluded.distinct_values,
+                                   other = other + excluded.other",
+    )?
+    .execute((issue, key, told_apart, other))?;
+    if room {
+        tx.prepare_cached(
+            "INSERT INTO tag (issue, key, value, n, last_seen) VALUES (?, ?, ?, ?, ?)",
+        )?
+        .execute((issue, key, value, n, seen))?;
+    }
+    Ok(room)
+}
+
+fn write_issue(
+    tx: &Transaction<'_>,
+    issue: IssueId,
+    delta: &IssueDelta<'_>,
+    status: Status,
+    came_back: bool,
+    users: i64,
+    search_docs: i64,
+) -> Result<(), Fault> {
+    let latest = delta.latest;
+    tx.prepare_cached(
+        "UPDATE issue SET status = ?2, level = ?3, events = events + ?4, kept = kept + ?4, users = users + ?5,
+             first_seen = min(first_seen, ?6), last_seen = max(last_seen, ?7),
+             regressions = regressions + ?8, search_docs = ?9, title = ?10, culprit = ?11,
+             platform = ?12, last_release = coalesce(?13, last_release),
+             mute_until = CASE ?2 WHEN 2 THEN mute_until END,
+             mute_events = CASE ?2 WHEN 2 THEN mute_events END
+         WHERE id = ?1",
+    )?
+    .execute((
+        issue,
+        status.to_number(),
+        level_to_number(latest.level),
+        delta.events,
+        users,
+        delta.first_seen,
+        delta.last_seen,
+        i64::from(came_back),
+        search_docs,
+        &latest.title,
+        &latest.culprit,
+        &latest.platform,
+        &latest.release,
+    ))?;
+    Ok(())
+}
+
+fn write_alerts(
+    tx: &Transaction<'_>,
+    caches: &mut Caches,
+    issue: IssueId,
+    delta: &IssueDelta<'_>,
+    change: Change,
+) -> Result<usize, Fault> {
+    let project = delta.latest.project;
+    let rules = match caches.rules.get(&project) {
+        Some(rules) => Arc::clone(rules),
+        None => {
+            let rules: Arc<[AlertRule]> = rules(tx, project)?.into();
+            caches.rules.insert(project, Arc::clone(&rules));
+            rules
+        }
+    };
+    let events = delta.before.events + delta.events;
+    let mut past = Past {
+        tx,
+        caches,
+        issue,
+        events,
+        now: change.now,
+    };
+    let due = due(&rules, change, &mut past)?;
+    for rule in &due {
+        let window = match rule.kind {
+            AlertKind::NewIssue => 0,
+            AlertKind::Regression => delta.before.regressions + 1,
+            AlertKind::Frequency { .. } => change.now.micros(),
+        };
+        tx.prepare_cached(
+            "INSERT INTO outbox (project, issue, rule, kind, window, event, events, created, next_attempt)
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?8) ON CONFLICT DO NOTHING",
+        )?
+        .execute((
+            project,
+            issue,
+            rule.id,
+            kind_number(rule.kind),
+            window,
+            delta.latest.event_id.as_bytes(),
+            events,
+            change.now.micros(),
+        ))?;
+        caches.told.insert((issue, rule.id), Some(change.now));
+    }
+    Ok(due.len())
+}
+
+/// Answers the questions of the rules, as far as possible from memory.
+struct Past<'a, 'tx> {
+    tx: &'a Transaction<'tx>,
+    caches: &'a mut Caches,
+    issue: IssueId,
+    events: i64,
+    now: Timestamp,
+}
+
+impl History for Past<'_, '_> {
+    type Error = Fault;
+
+    fn reaches(&mut self, events: u32, minutes: u32) -> Result<bool, Fault> {
+        let wanted = i64::from(events);
+        let key = (self.issue, minutes);
+        if let Some(known) = self.caches.frequencies.get(&key)
+            // Since the sum was taken no more can have come than the issue has grown by.
+            && known.sum + (self.events - known.events_then) < wanted
+        {
+            return Ok(false);
+        }
+        let sum: i64 = self
+            .tx
+            .prepare_cached("SELECT coalesce(sum(n), 0) FROM bucket WHERE issue = ? AND start > ?")?
+            .query_row(
+                (self.issue, minute_of(self.now) - i64::from(minutes)),
+                |row| row.get(0),
+            )?;
+        let known = Frequency {
+            events_then: self.events,
+            sum,
+        };
+        self.caches.frequencies.insert(key, known);
+        Ok(sum >= wanted)
+    }
+
+    fn last_told(&mut self, rule: &AlertRule) -> Result<Option<Timestamp>, Fault> {
+        let key = (self.issue, rule.id);
+        if let Some(told) = self.caches.told.get(&key) {
+            return Ok(*told);
+        }
+        let told = self
+            .tx
+            .prepare_cached("SELECT max(window) FROM outbox WHERE issue = ? AND rule = ?")?
+            .query_row((self.issue, rule.id), |row| row.get::<_, Option<i64>>(0))?
+            .map(Timestamp::from_micros);
+        self.caches.told.insert(key, told);
+        Ok(told)
+    }
+}
+
+fn write_projects(
+    tx: &Transaction<'_>,
+    buckets: &HashMap<(ProjectId, i64), i64>,
+    outcomes: &HashMap<(ProjectId, Option<Key>, i64, &'static str), u64>,
+) -> Result<(), Fault> {
+    for ((project, start), n) in buckets {
+        tx.prepare_cached(
+            "INSERT INTO project_bucket (project, start, n) VALUES (?, ?, ?)
+             ON CONFLICT DO UPDATE SET n = n + excluded.n",
+        )?
+        .execute((project, start, n))?;
+        tx.prepare_cached(
+            "INSERT INTO project_count (project, events) VALUES (?, ?)
+             ON CONFLICT DO UPDATE SET events = events + excluded.events",
+        )?
+        .execute((project, n))?;
+    }
+    for ((project, key, day, reason), n) in outcomes {
+        outcome::count(tx, *project, *key, *day, reason, *n)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,233 @@
+//! Everything that touches the database.
+//!
+//! A [`Store`] is one SQLite file in a directory; its methods are use cases, each with its
+//! transaction inside, and all of them block: call them from `spawn_blocking`.
+//! Time is an argument wherever it matters; nothing here reads a clock.
+//! Events come in through [`crate::digest`] alone.
+
+mod account;
+mod alert;
+pub(crate) mod apply;
+mod connection;
+mod error;
+mod event;
+mod generation;
+mod issue;
+mod outcome;
+mod project;
+mod schema;
+mod search;
+
+use std::fs::{self, File};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use rusqlite::Transaction;
+use rusqlite::types::ToSql;
+
+pub use error::{Error, ErrorKind};
+pub(crate) use search::{tag_word, words as search_words};
+
+use crate::model::{IssueId, ProjectId, Status};
+use apply::Caches;
+use connection::{Opening, Readers, Writer, WriterLock};
+use error::Fault;
+use event::Dictionaries;
+use project::KnownKeys;
+
+/// The file's name in the data directory.
+const FILE: &str = "backstop.db";
+
+/// Projects, issues, events and people, in one file.
+///
+/// Clones share the same file and connections.
+#[derive(Debug, Clone)]
+pub struct Store(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    directory: PathBuf,
+    writer: WriterLock,
+    readers: Readers,
+    known_keys: KnownKeys,
+    dictionaries: Dictionaries,
+}
+
+/// What may be chosen when a store is opened.
+#[derive(Debug, Clone, Default)]
+pub struct StoreOptions {
+    /// The name of a registered SQLite VFS; `None` means the operating system's files.
+    pub vfs: Option<String>,
+}
+
+/// Keeps a second server away from a data directory while it lives.
+#[derive(Debug)]
+pub struct ServeLock {
+    _file: File,
+}
+
+impl Store {
+    /// Opens the store in `directory`; makes both if they are not there.
+    ///
+    /// Any number of processes may have it open; see [`Store::lock_for_serving`].
+    ///
+    /// # Errors
+    ///
+    /// - The directory cannot be made or written.
+    /// - The file is damaged, or was written by a newer version.
+    pub fn open(directory: impl AsRef<Path>) -> Result<Store, Error> {
+        Store::open_with(directory, &StoreOptions::default())
+    }
+
+    /// Opens the store with options.
+    ///
+    /// # Errors
+    ///
+    /// As [`Store::open`].
+    pub fn open_with(directory: impl AsRef<Path>, options: &StoreOptions) -> Result<Store, Error> {
+        let directory = directory.as_ref();
+        make_directory(directory)?;
+        let opening = Opening {
+            path: directory.join(FILE),
+            vfs: options.vfs.clone(),
+        };
+        // Two processes that make the same file at the same moment would meet half a file.
+        let lock = lock_file(directory, "open.lock")?;
+        lock.lock()
+            .map_err(|error| Error::io("cannot lock the data directory", error))?;
+        let mut writer = opening.writer()?;
+        schema::migrate(&mut writer)?;
+        sync_directory(directory)?;
+        drop(lock);
+        Ok(Store(Arc::new(Inner {
+            directory: directory.to_owned(),
+            writer: WriterLock::new(Writer::new(writer)),
+            readers: Readers::new(opening),
+            known_keys: KnownKeys::default(),
+            dictionaries: Dictionaries::default(),
+        })))
+    }
+
+    /// Takes the right to serve from this directory; the command line does not need it.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::Busy`] if another server has it.
+    pub fn lock_for_serving(&self) -> Result<ServeLock, Error> {
+        let file = lock_file(&self.0.directory, "serve.lock")?;
+        match file.try_lock() {
+            Ok(()) => Ok(ServeLock { _file: file }),
+            Err(fs::TryLockError::WouldBlock) => Err(Error::new(
+                ErrorKind::Busy,
+                format!(
+                    "another backstop is serving from {}; stop it first or choose another directory",
+                    self.0.directory.display()
+                ),
+            )),
+            Err(fs::TryLockError::Error(error)) => {
+                Err(Error::io("cannot lock the data directory", error))
+            }
+        }
+    }
+
+    /// Returns the data directory.
+    pub fn directory(&self) -> &Path {
+        &self.0.directory
+    }
+
+    fn read<T>(&self, work: impl FnOnce(&Transaction<'_>) -> Result<T, Fault>) -> Result<T, Error> {
+        self.0.readers.read(work)
+    }
+
+    /// Writes something that no cache of the digest knows.
+    fn write<T>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, Fault>,
+    ) -> Result<T, Error> {
+        let mut writer = self.0.writer.lock();
+        Ok(writer.transaction(|transaction, _| work(transaction))?)
+    }
+
+    /// Writes something that the caches of the digest may know: rules, issues, projects.
+    fn write_known<T>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, Fault>,
+    ) -> Result<T, Error> {
+        self.0.known_keys.forget();
+        let mut writer = self.0.writer.lock();
+        Ok(writer.transaction(|transaction, caches| {
+            *caches = Caches::default();
+            work(transaction)
+        })?)
+    }
+}
+
+fn make_directory(directory: &Path) -> Result<(), Error> {
+    let mut builder = fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    {
+        // Events hold what applications were doing; other users of the machine need not see it.
+        std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    }
+    builder.create(directory).map_err(|error| {
+        let text = format!("cannot make the data directory {}", directory.display());
+        Error::io(text, error)
+    })
+}
+
+fn lock_file(directory: &Path, name: &str) -> Result<File, Error> {
+    let path = directory.join(name);
+    let opened = File::options()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path);
+    opened.map_err(|error| Error::io(format!("cannot write {}", path.display()), error))
+}
+
+/// A new file is there after a power cut only once its directory is on the disk.
+fn sync_directory(directory: &Path) -> Result<(), Error> {
+    File::open(directory)
+        .and_then(|directory| directory.sync_all())
+        .map_err(|error| Error::io("cannot write the data directory", error))
+}
+
+/// SQLite's numbers are signed; a project's number keeps its 64 bits.
+fn project_to_sql(id: ProjectId) -> i64 {
+    id.0 as i64
+}
+
+fn project_from_sql(number: i64) -> ProjectId {
+    ProjectId(number as u64)
+}
+
+impl ToSql for ProjectId {
+    fn to_sql(&self) -> rusqlite::Result<rusqlite::types::ToSqlOutput<'_>> {
+        Ok(project_to_sql(*self).into())
+    }
+}
+
+impl ToSql for IssueId {
+    fn to_sql(&self) -> rusqlite::Result<rusqlite::types::ToSqlOutput<'_>> {
+        Ok(self.0.into())
+    }
+}
+
+impl Status {
+    fn to_number(self) -> i64 {
+        match self {
+            Status::Unresolved => 0,
+            Status::Resolved => 1,
+            Status::Muted => 2,
+        }
+    }
+
+    fn from_number(number: i64) -> Status {
+        match number {
+            1 => Status::Resolved,
+            2 => Status::Muted,
+            _ => Status::Unresolved,
+        }
+    }
+}

@@ -1,0 +1,245 @@
+//! The words by which issues are found.
+//!
+//! An issue is found by the words of any of its events, but a word is indexed once per issue:
+//! the hundred thousandth repetition of an error adds nothing.
+//! A row of the index is one event's new words; its row id holds the issue and a counter.
+
+use std::collections::{HashMap, HashSet};
+use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+
+use rusqlite::Transaction;
+
+use super::error::Fault;
+use crate::model::{IssueId, IssueQuery};
+
+/// A longer run of letters is data, not a word.
+const WORD_CHARS_MAX: usize = 40;
+/// The short document has about forty words; more is somebody's text.
+pub(crate) const WORDS_MAX: usize = 256;
+/// An issue whose events all differ keeps the words of so many of them; older ones are overwritten.
+const DOCS_BITS: u32 = 16;
+/// A common word finds every issue; a list shows the first page of them anyway.
+const FOUND_MAX: usize = 20_000;
+/// Words remembered over all issues, four bytes each.
+const KNOWN_WORDS_MAX: usize = 1_000_000;
+
+/// Splits text into the words of the index and of a search, lower case, each once.
+///
+/// `ConnectionRefusedError` is also `connection`, `refused` and `error`.
+pub(crate) fn words<'a>(texts: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+    let mut seen = HashSet::new();
+    let mut words = Vec::new();
+    for text in texts {
+        for run in text.split(|letter: char| !letter.is_alphanumeric()) {
+            for word in std::iter::once(run).chain(humps(run)) {
+                let word: String = word
+                    .chars()
+                    .take(WORD_CHARS_MAX)
+                    .flat_map(char::to_lowercase)
+                    .collect();
+                if !word.is_empty() && words.len() < WORDS_MAX && seen.insert(word.clone()) {
+                    words.push(word);
+                }
+            }
+        }
+    }
+    words
+}
+
+/// The parts of `camelCase` and `HTTPError`; nothing where there is only one.
+fn humps(run: &str) -> Vec<&str> {
+    let letters: Vec<(usize, char)> = run.char_indices().collect();
+    let mut starts = vec![0];
+    for at in 1..letters.len() {
+        let (before, this) = (letters[at - 1].1, letters[at].1);
+        let after = letters.get(at + 1).map(|letter| letter.1);
+        let begins = this.is_uppercase()
+            && (!before.is_uppercase() || after.is_some_and(char::is_lowercase));
+        if begins {
+            starts.push(letters[at].0);
+        }
+    }
+    if starts.len() < 2 {
+        return Vec::new();
+    }
+    let ends = starts[1..].iter().copied().chain([run.len()]);
+    starts
+        .iter()
+        .zip(ends)
+        .map(|(start, end)| &run[*start..end])
+        .collect()
+}
+
+/// The word that stands for a tag with its value.
+pub(crate) fn tag_word(key: &str, value: &str) -> String {
+    // The hash is part of the file format: `DefaultHasher` with its default keys is SipHash-1-3
+    // with zero keys, but the library does not promise that, so FNV-1a is spelled out.
+    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
+    for byte in key.bytes().chain([0]).chain(value.bytes()) {
+        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
+    }
+    format!("t{hash:016x}")
+}
+
+/// Which words each issue has in the index already, as far as remembered.
+#[derive(Debug, Default)]
+pub(super) struct KnownWords {
+    words: HashMap<IssueId, HashSet<u32, BuildHasherDefault<Same>>>,
+    total: usize,
+}
+
+/// The words are hashed already.
+#[derive(Debug, Default)]
+struct Same(u64);
+
+impl std::hash::Hasher for Same {
+    fn finish(&self) -> u64 {
+        // The map's control bytes come from the high bits.
+        self.0.wrapping_mul(0x9e37_79b9_7f4a_7c15)
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0 << 8 | u64::from(*byte);
+        }
+    }
+
+    fn write_u32(&mut self, number: u32) {
+        self.0 = u64::from(number);
+    }
+}
+
+impl KnownWords {
+    /// Returns those words of an event that its issue did not have, separated by spaces.
+    fn news(&mut self, issue: IssueId, words: &[String]) -> String {
+        if self.total > KNOWN_WORDS_MAX {
+            *self = KnownWords::default();
+        }
+        let known = self.words.entry(issue).or_default();
+        let mut news = String::new();
+        for word in words {
+            let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(word) as u32;
+            if known.insert(hash) {
+                self.total += 1;
+                if !news.is_empty() {
+                    news.push(' ');
+                }
+                news.push_str(word);
+            }
+        }
+        news
+    }
+}
+
+/// Adds the new words of an event; `docs` counts the issue's rows.
+pub(super) fn index(
+    tx: &Transaction<'_>,
+    known: &mut KnownWords,
+    issue: IssueId,
+    docs: &mut i64,
+    words: &[String],
+) -> Result<(), Fault> {
+    let news = known.news(issue, words);
+    if news.is_empty() {
+        return Ok(());
+    }
+    let row = row_id(issue, *docs);
+    if *docs >= 1 << DOCS_BITS {
+        tx.prepare_cached("DELETE FROM search WHERE rowid = ?")?
+            .execute([row])?;
+    }
+    tx.prepare_cached("INSERT INTO search (rowid, words) VALUES (?, ?)")?
+        .execute((row, news))?;
+    *docs += 1;
+    Ok(())
+}
+
+fn row_id(issue: IssueId, docs: i64) -> i64 {
+    issue.0 << DOCS_BITS | docs & ((1 << DOCS_BITS) - 1)
+}
+
+/// Finds the issues that have every word and tag of a search; `None` if it has none.
+pub(super) fn find(
+    tx: &Transaction<'_>,
+    query: &IssueQuery,
+) -> Result<Option<HashSet<i64>>, Fault> {
+    let whole = words([query.text.as_str()]);
+    let prefixes = whole.iter().map(|word| format!("\"{word}\" *"));
+    let tags = query
+        .tags
+        .iter()
+        .map(|(key, value)| format!("\"{}\"", tag_word(key, value)));
+    let mut found: Option<HashSet<i64>> = None;
+    // Each term alone: the words of an issue may lie in different rows.
+    for term in prefixes.chain(tags) {
+        let issues = issues_with(tx, &term)?;
+        found = Some(match found {
+            Some(before) => before.intersection(&issues).copied().collect(),
+            None => issues,
+        });
+    }
+    Ok(found)
+}
+
+fn issues_with(tx: &Transaction<'_>, term: &str) -> Result<HashSet<i64>, Fault> {
+    let mut statement =
+        tx.prepare_cached("SELECT rowid FROM search WHERE search MATCH ? ORDER BY rowid DESC")?;
+    let mut rows = statement.query([term])?;
+    let mut issues = HashSet::new();
+    while let Some(row) = rows.next()? {
+        issues.insert(row.get::<_, i64>(0)? >> DOCS_BITS);
+        if issues.len() >= FOUND_MAX {
+            break;
+        }
+    }
+    Ok(issues)
+}
+
+/// Takes every word of an issue out of the index.
+pub(super) fn forget(tx: &Transaction<'_>, issue: IssueId) -> Result<(), Fault> {
+    let rows = row_id(issue, 0)..=row_id(issue, (1 << DOCS_BITS) - 1);
+    tx.prepare_cached("DELETE FROM search WHERE rowid BETWEEN ? AND ?")?
+        .execute((rows.start(), rows.end()))?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_found_by_its_parts() {
+        assert_eq!(
+            words(["ConnectionRefusedError: [Errno 111]"]),
+            [
+                "connectionrefusederror",
+                "connection",
+                "refused",
+                "error",
+                "errno",
+                "111"
+            ]
+        );
+        assert_eq!(words(["HTTPError"]), ["httperror", "http", "error"]);
+        assert_eq!(
+            words(["load_order", "ÄrgerÜber"]),
+            ["load", "order", "ärgerüber", "ärger", "über"]
+        );
+        assert_eq!(words(["x x X"]), ["x"]);
+    }
+
+    #[test]
+    fn a_word_is_news_once_per_issue() {
+        let mut known = KnownWords::default();
+        let words = words(["connection refused"]);
+        assert_eq!(known.news(IssueId(1), &words), "connection refused");
+        assert_eq!(known.news(IssueId(1), &words), "");
+        assert_eq!(known.news(IssueId(2), &words), "connection refused");
+    }
+
+    #[test]
+    fn the_word_of_a_tag_never_changes() {
+        assert_eq!(tag_word("environment", "production"), "tf89b81b1ec60becd");
+        assert_ne!(tag_word("a", "bc"), tag_word("ab", "c"));
+    }
+}
