@@ -121,7 +121,10 @@ fn one_error(writer: &mut Writer<'_>, error: &Ranked<'_>, position: usize, level
         html.text(module);
         html.raw("</span>");
     }
-    badges(html, error.exception.mechanism.as_ref());
+    // The errors behind it never had a chance to be handled; the badge says nothing there.
+    if position == 0 {
+        badges(html, error.exception.mechanism.as_ref());
+    }
     html.raw("</header>");
     if let Some(value) = message(error.exception) {
         html.raw("<p class=\"bs-message\">");

@@ -193,9 +193,8 @@ fn pieces<'l>(line: &'l str, platform: Option<&str>) -> Vec<(Piece, &'l str)> {
                 Piece::Comment,
                 rest.find("*/").map_or(rest.len(), |end| end + 2),
             ),
-            '"' | '`' => (Piece::Text, text_length(rest, first)),
             '\'' if rust => rust_quote(rest),
-            '\'' => (Piece::Text, text_length(rest, first)),
+            '"' | '`' | '\'' => (Piece::Text, text_length(rest, first)),
             digit if digit.is_ascii_digit() => (Piece::Number, number_length(rest)),
             letter if letter.is_alphabetic() || letter == '_' => {
                 let length = word_length(rest);
