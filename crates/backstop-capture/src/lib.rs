@@ -1,1 +1,69 @@
-//! backstop-capture.
+//! The stack of a running Rust program with its local variables, in process, from DWARF.
+//!
+//! [`snapshot`] is called where something fails, [`Snapshot::resolve`] afterwards where there is time.
+//! What comes out is plain data: frames, and variables whose values are trees.
+//! No value is guessed: each variable has a [`State`] that says how far it can be trusted.
+//!
+//! # Example
+//!
+//! ```
+//! use backstop_capture::{Policy, snapshot};
+//!
+//! let answer = 42;
+//! let frames = snapshot(&Policy::default()).resolve();
+//! for frame in &frames {
+//!     println!("{:?} {:?}:{:?}", frame.function, frame.file, frame.line);
+//!     for variable in &frame.vars {
+//!         println!("    {} = {}", variable.name, variable.value);
+//!     }
+//! }
+//! # let _ = answer;
+//! ```
+//!
+//! # Reading order
+//!
+//! [`Policy`] and [`Limits`] say what is taken, [`Redaction`] what is never copied,
+//! [`Frame`] and [`Variable`] what comes out, [`Value`] and [`State`] what a value is.
+//! [`doctor`] says at start what this build can show; [`warm_up`] makes the first capture fast.
+//!
+//! # Limits
+//!
+//! Everything works on x86-64 Linux. Elsewhere the stack is taken without variables.
+
+mod doctor;
+mod frame;
+mod limits;
+mod policy;
+mod redaction;
+mod snapshot;
+mod source;
+mod value;
+
+#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+#[path = "linux/mod.rs"]
+mod platform;
+
+#[cfg(not(all(target_os = "linux", target_arch = "x86_64")))]
+#[path = "other.rs"]
+mod platform;
+
+pub use doctor::{Ability, Doctor};
+pub use frame::{Frame, Kind, Origin, Package, Role, Variable, VarsMissing};
+pub use limits::Limits;
+pub use policy::{InApp, Policy, Values};
+pub use redaction::Redaction;
+pub use snapshot::{Snapshot, snapshot};
+pub use source::{Source, source};
+pub use value::{State, Value};
+
+/// Opens the program's debug information, so that the first capture does not have to.
+///
+/// Takes up to a tenth of a second; call it once, on a thread of its own, at start.
+pub fn warm_up() {
+    platform::warm_up();
+}
+
+/// Says what this build can show, and what to change to see more.
+pub fn doctor() -> Doctor {
+    platform::doctor()
+}

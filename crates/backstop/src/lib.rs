@@ -1,8 +1,68 @@
 //! Error handling for axum services: handlers by code and type, pages, debugger, mail, reports.
+//!
+//! ```
+//! use axum::{Router, http::StatusCode, routing::get};
+//! use backstop::{App, Caught, HttpError, Result, http_error};
+//!
+//! http_error!(pub struct InsufficientStorage(507, "Not enough storage space."));
+//!
+//! async fn upload() -> Result<String> {
+//!     std::fs::metadata("/no/such/disk")?; // any error type; the line of this `?` is kept
+//!     Err(InsufficientStorage)?
+//! }
+//!
+//! async fn full(e: Caught<InsufficientStorage>) -> (StatusCode, String) {
+//!     (e.status(), format!("507: {}", e.description()))
+//! }
+//!
+//! async fn missing(e: Caught<backstop::io::FileNotFound>) -> (StatusCode, String) {
+//!     (StatusCode::NOT_FOUND, format!("no disk: {e}"))
+//! }
+//!
+//! # fn main() -> Result<()> {
+//! let app: Router = App::new(Router::new().route("/upload", get(upload)))
+//!     .error_handler_for(full)
+//!     .error_handler_for(missing)
+//!     .into_router()?;
+//! # let _ = app; Ok(()) }
+//! ```
 #![forbid(unsafe_code)]
 
 pub mod config;
+mod error;
 mod event;
+mod http_error;
+pub mod io;
+mod kind;
+mod log;
 pub mod mail;
 pub mod report;
 pub mod stacktrace;
+mod web;
+
+pub use error::{Error, Result};
+pub use http_error::{HttpError, UnknownCode, abort, errors, name_of};
+pub use kind::{InvalidParents, Kind};
+pub use web::{
+    AfterHook, AfterOutcome, App, BareStatus, BeforeHook, BeforeOutcome, Blueprint, Catch, Caught,
+    ErrorHandler, Exact, Explanation, Extension, Failure, Format, FromFailure, Panic, Propagated,
+    SetupError, Switches, TeardownOutcome, attach, format_for, init_app,
+};
+
+/// What the macros write. Not for use by hand.
+#[doc(hidden)]
+pub mod __private {
+    pub use inventory;
+
+    pub use crate::kind::{Declared, last_segment};
+
+    /// The first of its arguments.
+    #[doc(hidden)]
+    #[macro_export]
+    macro_rules! __first {
+        ($first:expr $(, $rest:expr)* $(,)?) => {
+            $first
+        };
+    }
+    pub use crate::__first as first;
+}

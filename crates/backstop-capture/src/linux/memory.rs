@@ -1,0 +1,197 @@
+//! Reads this process's own memory without trusting a single address.
+//!
+//! Whole pages are copied by the kernel, which answers with an error where a plain
+//! load would end the process. Each page is read once per capture, so a capture has
+//! one view of a page even while other threads write.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU8, Ordering};
+
+use crate::State;
+
+const PAGE_BYTES: usize = 4096;
+
+/// How pages are copied; found out once per process.
+static METHOD: AtomicU8 = AtomicU8::new(READV);
+const READV: u8 = 0;
+const PIPE: u8 = 1;
+
+/// Memory at an address cannot be read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Unreadable;
+
+/// The pages read by one capture.
+#[derive(Debug)]
+pub(crate) struct Memory {
+    pages: RefCell<HashMap<u64, Option<Box<[u8; PAGE_BYTES]>>>>,
+    pipe: Cell<Option<[i32; 2]>>,
+    bytes_left: Cell<usize>,
+}
+
+impl Memory {
+    /// A reader that copies at most `bytes` from the process.
+    pub(crate) fn new(bytes: usize) -> Memory {
+        Memory {
+            pages: RefCell::default(),
+            pipe: Cell::new(None),
+            bytes_left: Cell::new(bytes),
+        }
+    }
+
+    /// Fills `out` from `address`.
+    pub(crate) fn read(&self, address: u64, out: &mut [u8]) -> Result<(), Unreadable> {
+        let end = address.checked_add(out.len() as u64).ok_or(Unreadable)?;
+        let mut pages = self.pages.borrow_mut();
+        let mut at = address;
+        let mut done = 0;
+        while at < end {
+            let base = at & !(PAGE_BYTES as u64 - 1);
+            let page = pages.entry(base).or_insert_with(|| self.copy_page(base));
+            let page = page.as_deref().ok_or(Unreadable)?;
+            let offset = (at - base) as usize;
+            let len = (PAGE_BYTES - offset).min((end - at) as usize);
+            out[done..done + len].copy_from_slice(&page[offset..offset + len]);
+            done += len;
+            at += len as u64;
+        }
+        Ok(())
+    }
+
+    /// Why reading failed: the memory is not there, or this reader may read no more.
+    pub(crate) fn failure(&self) -> State {
+        if self.bytes_left.get() < PAGE_BYTES {
+            State::Truncated
+        } else {
+            State::Unreadable
+        }
+    }
+
+    /// Reads a number of up to 16 bytes.
+    pub(crate) fn uint(&self, address: u64, size: usize) -> Result<u128, Unreadable> {
+        let mut bytes = [0; 16];
+        self.read(address, bytes.get_mut(..size).ok_or(Unreadable)?)?;
+        Ok(u128::from_le_bytes(bytes))
+    }
+
+    /// Reads a pointer.
+    pub(crate) fn word(&self, address: u64) -> Result<u64, Unreadable> {
+        let mut bytes = [0; 8];
+        self.read(address, &mut bytes)?;
+        Ok(u64::from_le_bytes(bytes))
+    }
+
+    fn copy_page(&self, base: u64) -> Option<Box<[u8; PAGE_BYTES]>> {
+        let left = self.bytes_left.get().checked_sub(PAGE_BYTES)?;
+        self.bytes_left.set(left);
+        let mut page = Box::new([0; PAGE_BYTES]);
+        if METHOD.load(Ordering::Relaxed) == READV {
+            match copy_by_readv(base, &mut page) {
+                Ok(copied) => return copied.then_some(page),
+                // A seccomp filter forbids the call; every later page goes through a pipe.
+                Err(Forbidden) => METHOD.store(PIPE, Ordering::Relaxed),
+            }
+        }
+        self.copy_by_pipe(base, &mut page).then_some(page)
+    }
+
+    fn copy_by_pipe(&self, base: u64, page: &mut [u8; PAGE_BYTES]) -> bool {
+        let pipe = match self.pipe.get() {
+            Some(pipe) => pipe,
+            None => {
+                let mut pipe = [0; 2];
+                // SAFETY: `pipe` has room for the two descriptors the call writes.
+                if unsafe { libc::pipe2(pipe.as_mut_ptr(), libc::O_CLOEXEC | libc::O_NONBLOCK) }
+                    != 0
+                {
+                    return false;
+                }
+                self.pipe.set(Some(pipe));
+                pipe
+            }
+        };
+        // SAFETY: the kernel checks the source and answers EFAULT where it is not mapped.
+        let written = unsafe { libc::write(pipe[1], base as *const libc::c_void, PAGE_BYTES) };
+        if written <= 0 {
+            return false;
+        }
+        // SAFETY: the destination is a page of our own.
+        let read = unsafe { libc::read(pipe[0], page.as_mut_ptr().cast(), PAGE_BYTES) };
+        read == PAGE_BYTES as isize && written == read
+    }
+}
+
+impl Drop for Memory {
+    fn drop(&mut self) {
+        if let Some(pipe) = self.pipe.get() {
+            for descriptor in pipe {
+                // SAFETY: this reader opened the descriptor and nobody else knows it.
+                unsafe { libc::close(descriptor) };
+            }
+        }
+    }
+}
+
+struct Forbidden;
+
+/// Copies a page; `false` when it is not mapped or not readable.
+fn copy_by_readv(base: u64, page: &mut [u8; PAGE_BYTES]) -> Result<bool, Forbidden> {
+    let local = libc::iovec {
+        iov_base: page.as_mut_ptr().cast(),
+        iov_len: PAGE_BYTES,
+    };
+    let remote = libc::iovec {
+        iov_base: base as *mut libc::c_void,
+        iov_len: PAGE_BYTES,
+    };
+    // SAFETY: the destination is a page of our own; the source is checked by the kernel.
+    let copied = unsafe { libc::process_vm_readv(libc::getpid(), &local, 1, &remote, 1, 0) };
+    if copied >= 0 {
+        return Ok(copied == PAGE_BYTES as isize);
+    }
+    match std::io::Error::last_os_error().raw_os_error() {
+        Some(libc::EPERM | libc::ENOSYS | libc::EACCES) => Err(Forbidden),
+        _ => Ok(false),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reads_what_is_there_and_nothing_else() {
+        let data: Vec<u8> = (0..=255).cycle().take(3 * PAGE_BYTES).collect();
+        let memory = Memory::new(1 << 20);
+        let mut copy = vec![0; data.len()];
+        assert_eq!(memory.read(data.as_ptr() as u64, &mut copy), Ok(()));
+        assert_eq!(copy, data);
+        assert_eq!(memory.word(0), Err(Unreadable));
+        assert_eq!(memory.word(u64::MAX - 3), Err(Unreadable));
+        assert_eq!(memory.word(0xffff_8000_0000_0000), Err(Unreadable));
+    }
+
+    #[test]
+    fn the_pipe_reads_the_same() {
+        let data = vec![7_u8; 3 * PAGE_BYTES];
+        let memory = Memory::new(1 << 20);
+        let base = (data.as_ptr() as u64 + PAGE_BYTES as u64) & !(PAGE_BYTES as u64 - 1);
+        let mut page = [0; PAGE_BYTES];
+        assert!(memory.copy_by_pipe(base, &mut page));
+        assert_eq!(page, [7; PAGE_BYTES]);
+        assert!(!memory.copy_by_pipe(0, &mut page));
+        assert!(
+            memory.copy_by_pipe(base, &mut page),
+            "a failure leaves the pipe empty"
+        );
+    }
+
+    #[test]
+    fn the_budget_ends_reading() {
+        let data = vec![1_u8; 4 * PAGE_BYTES];
+        let memory = Memory::new(PAGE_BYTES);
+        let base = data.as_ptr() as u64;
+        assert!(memory.word(base).is_ok());
+        assert_eq!(memory.word(base + 2 * PAGE_BYTES as u64), Err(Unreadable));
+    }
+}

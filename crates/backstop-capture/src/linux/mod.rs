@@ -1,0 +1,139 @@
+//! The whole of capture for Linux on x86-64.
+
+mod debug_file;
+mod frames;
+mod function;
+mod lazy;
+mod line;
+mod location;
+mod memory;
+mod module;
+mod printers;
+#[path = "x86_64.rs"]
+mod registers;
+mod render;
+mod ty;
+mod unit;
+mod unpack;
+mod unwind;
+mod variables;
+
+use crate::{Doctor, Frame, Limits, Policy, Variable, VarsMissing};
+use memory::Memory;
+use module::Module;
+use unwind::Step;
+
+/// What was taken of one physical frame.
+#[derive(Debug, Clone)]
+pub(crate) struct Raw {
+    pub(crate) address: u64,
+    lookup: u64,
+    module: Option<&'static Module>,
+    /// The variables of each logical frame, innermost first; empty where none were asked for.
+    vars: Vec<Taken>,
+}
+
+/// The variables of one logical frame.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Taken {
+    pub(crate) vars: Vec<Variable>,
+    pub(crate) missing: Option<VarsMissing>,
+}
+
+pub(crate) use registers::Registers;
+
+/// A stack that is being taken.
+#[derive(Default)]
+pub(crate) struct Stack {
+    modules: Vec<&'static Module>,
+    steps: Vec<Step>,
+    frames: Vec<Raw>,
+}
+
+/// Walks the stack above the point where these were the registers.
+pub(crate) fn walk(registers: Registers, limits: &Limits) -> Stack {
+    let modules = module::loaded();
+    let memory = Memory::new(limits.memory_bytes);
+    let steps = unwind::walk(registers, &modules, &memory, limits.frames);
+    let frames = steps.iter().map(|step| raw(step, &modules)).collect();
+    Stack {
+        modules,
+        steps,
+        frames,
+    }
+}
+
+/// Reads the variables of the frames that policy asks for.
+pub(crate) fn read_variables(stack: &mut Stack, policy: &Policy) {
+    let memory = Memory::new(policy.limits.memory_bytes);
+    variables::take(
+        &stack.steps,
+        &mut stack.frames,
+        &stack.modules,
+        &memory,
+        policy,
+    );
+}
+
+impl Stack {
+    pub(crate) fn drop_variables(&mut self) {
+        for frame in &mut self.frames {
+            frame.vars = Vec::new();
+        }
+    }
+
+    pub(crate) fn into_frames(self) -> impl Iterator<Item = Raw> {
+        self.frames.into_iter()
+    }
+}
+
+fn raw(step: &Step, modules: &[&'static Module]) -> Raw {
+    Raw {
+        address: step.address,
+        lookup: step.lookup,
+        module: modules
+            .iter()
+            .find(|module| module.has_code(step.lookup))
+            .copied(),
+        vars: Vec::new(),
+    }
+}
+
+/// Names the frames, innermost first.
+pub(crate) fn resolve(raws: &[Raw], policy: &Policy) -> Vec<Frame> {
+    let mut frames = Vec::new();
+    for raw in raws {
+        let site = raw.module.map(|module| frames::at(module, raw.lookup));
+        for (at, named) in site.iter().flat_map(|site| site.iter()).enumerate() {
+            let mut frame = named.clone();
+            frame.address = raw.address;
+            frame.in_app = policy.in_app.decide(&frame);
+            if let Some(taken) = raw.vars.get(at) {
+                frame.vars = taken.vars.clone();
+                frame.vars_missing = taken.missing;
+            }
+            frames.push(frame);
+        }
+        if raw.module.is_none() {
+            frames.push(Frame {
+                address: raw.address,
+                ..Frame::default()
+            });
+        }
+    }
+    frames
+}
+
+/// Opens the debug information of the program itself.
+pub(crate) fn warm_up() {
+    for module in module::loaded().iter().take(1) {
+        if let Some(debug) = module.debug() {
+            debug.symbol_at(0);
+        }
+    }
+}
+
+/// Looks at what this build can show.
+pub(crate) fn doctor() -> Doctor {
+    frames::doctor()
+}

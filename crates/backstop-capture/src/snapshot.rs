@@ -1,0 +1,100 @@
+//! Taking and naming a stack.
+
+use std::cell::Cell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use crate::platform;
+use crate::{Frame, Policy, Values};
+
+/// A stack as it was when it was taken, with the values that policy asked for.
+///
+/// Names and lines are found by [`resolve`](Self::resolve), later and on any thread.
+#[derive(Debug, Clone, Default)]
+pub struct Snapshot {
+    raws: Vec<platform::Raw>,
+    policy: Policy,
+}
+
+thread_local! {
+    /// A capture is running on this thread; a failure inside it must not start another.
+    static CAPTURING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Marks the thread as capturing while it lives.
+struct Guard;
+
+impl Guard {
+    /// `None` when a capture is running on this thread, or the thread is ending.
+    fn enter() -> Option<Guard> {
+        let free = CAPTURING.try_with(|capturing| !capturing.replace(true));
+        // Not `then_some`: a mark that was made and dropped would end the running capture's.
+        free.unwrap_or(false).then(|| Guard)
+    }
+}
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        // A thread that is ending has no mark to take away.
+        let _ = CAPTURING.try_with(|capturing| capturing.set(false));
+    }
+}
+
+/// Takes the stack of the calling thread, as policy says.
+///
+/// The innermost frame is the caller's. Return addresses are always taken unless policy
+/// says [`Values::Off`]; variables of the frames that policy asks for are read now, because
+/// memory changes afterwards. Never panics; a capture inside a capture is empty.
+#[inline(never)]
+pub fn snapshot(policy: &Policy) -> Snapshot {
+    if policy.values == Values::Off {
+        return Snapshot::default();
+    }
+    let registers = platform::Registers::here();
+    let Some(_guard) = Guard::enter() else {
+        return Snapshot::default();
+    };
+    let contained = |take: &mut dyn FnMut()| catch_unwind(AssertUnwindSafe(take)).is_ok();
+    let mut stack = None;
+    contained(&mut || stack = Some(platform::walk(registers, &policy.limits)));
+    let mut stack = stack.unwrap_or_default();
+    // A failure among the values costs the values, not the stack.
+    if policy.values >= Values::InApp
+        && !contained(&mut || platform::read_variables(&mut stack, policy))
+    {
+        stack.drop_variables();
+    }
+    let raws = stack.into_frames().skip(OWN_FRAMES).collect();
+    Snapshot {
+        raws,
+        policy: policy.clone(),
+    }
+}
+
+/// `snapshot` itself is on the stack it takes.
+const OWN_FRAMES: usize = 1;
+
+impl Snapshot {
+    /// Return addresses, innermost first.
+    pub fn addresses(&self) -> Vec<u64> {
+        self.raws.iter().map(|raw| raw.address).collect()
+    }
+
+    /// Says whether nothing was taken.
+    pub fn is_empty(&self) -> bool {
+        self.raws.is_empty()
+    }
+
+    /// Names the frames, innermost first, inlined calls included.
+    ///
+    /// Opens debug information on first use, which can take a tenth of a second:
+    /// call [`warm_up`](crate::warm_up) at start and this on a thread that may wait.
+    pub fn resolve(&self) -> Vec<Frame> {
+        let Some(_guard) = Guard::enter() else {
+            return Vec::new();
+        };
+        catch_unwind(AssertUnwindSafe(|| {
+            platform::resolve(&self.raws, &self.policy)
+        }))
+        .unwrap_or_default()
+    }
+}

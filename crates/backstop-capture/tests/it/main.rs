@@ -1,0 +1,4 @@
+//! Tests through the public door.
+
+mod stack;
+mod variables;

@@ -1,0 +1,186 @@
+//! Variables by name, type and text, and the absence of values.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::hint::black_box;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex};
+
+use backstop_capture::{Policy, State, Variable, snapshot};
+
+/// The variables of the function that calls this.
+#[inline(never)]
+fn vars() -> Vec<Variable> {
+    let frames = snapshot(&Policy::default()).resolve();
+    frames
+        .into_iter()
+        .nth(1)
+        .map(|frame| frame.vars)
+        .unwrap_or_default()
+}
+
+/// Asserts that each variable is shown exactly as its `Debug` writes it.
+macro_rules! same_as_debug {
+    ($vars:expr, $($name:ident),+ $(,)?) => {
+        $(
+            let shown = find(&$vars, stringify!($name));
+            assert_eq!(shown.value.to_string(), format!("{:?}", black_box(&$name)), stringify!($name));
+            assert_eq!(shown.state, State::Ok, stringify!($name));
+        )+
+    };
+}
+
+fn find<'v>(vars: &'v [Variable], name: &str) -> &'v Variable {
+    vars.iter()
+        .find(|variable| variable.name == name)
+        .unwrap_or_else(|| panic!("no {name} in {vars:#?}"))
+}
+
+#[test]
+fn numbers_and_texts() {
+    let (a, b, c, d) = (-1_i8, u64::MAX, i128::MIN, 'ß');
+    let (e, f, g) = (0.1_f32, -2.5e300_f64, true);
+    let unit = ();
+    let text = "naïve\n";
+    let owned = String::from("owned");
+    let boxed: Box<str> = "boxed".into();
+    let counted: Rc<str> = "counted".into();
+    let atomic: Arc<str> = "atomic".into();
+    let path = std::path::PathBuf::from("/a/b");
+    let borrowed_path: &std::path::Path = &path;
+    let vars = vars();
+    same_as_debug!(
+        vars,
+        a,
+        b,
+        c,
+        d,
+        e,
+        f,
+        g,
+        unit,
+        text,
+        owned,
+        boxed,
+        counted,
+        atomic,
+        path,
+        borrowed_path
+    );
+}
+
+#[test]
+fn collections() {
+    let list = vec![1, 2, 3];
+    let slice = &list[1..];
+    let array = [[1_u8, 2], [3, 4]];
+    let mut deque: VecDeque<u16> = (0..5).collect();
+    deque.rotate_left(2);
+    deque.push_front(9);
+    let map = HashMap::from([("one", 1)]);
+    let set = HashSet::from([7_u64]);
+    let tree: BTreeMap<u32, String> = (0..30).map(|n| (n, n.to_string())).collect();
+    let sorted: BTreeSet<i32> = [3, 1, 2].into();
+    let empty: Vec<String> = Vec::new();
+    let nothing: HashMap<u8, u8> = HashMap::new();
+    let vars = vars();
+    same_as_debug!(
+        vars, list, slice, array, deque, map, set, tree, sorted, empty, nothing
+    );
+}
+
+#[derive(Debug)]
+#[expect(dead_code, reason = "read through debug information")]
+struct Item {
+    name: &'static str,
+    price: Option<u32>,
+    parts: (u8, Box<Item2>),
+}
+
+#[derive(Debug)]
+#[expect(dead_code, reason = "read through debug information")]
+enum Item2 {
+    Empty,
+    One(String),
+    Many { left: i64, right: [u8; 2] },
+}
+
+#[derive(Debug)]
+struct Unit;
+
+#[test]
+fn structs_and_enums() {
+    let item = Item {
+        name: "x",
+        price: Some(3),
+        parts: (1, Box::new(Item2::One("y".to_owned()))),
+    };
+    let many = Item2::Many {
+        left: -1,
+        right: [1, 2],
+    };
+    let empty = Item2::Empty;
+    let none: Option<Box<u8>> = None;
+    let some = Some(Box::new(5_u8));
+    let result: Result<u8, String> = Err("no".to_owned());
+    let unit = Unit;
+    let ordering = std::cmp::Ordering::Less;
+    let nested = Some(Some(false));
+    let cell = std::cell::RefCell::new(vec![1]);
+    let shared = Arc::new(Mutex::new(5));
+    let range = 3..9;
+    let duration = std::time::Duration::from_millis(1500);
+    let address = std::net::IpAddr::from([127, 0, 0, 1]);
+    let vars = vars();
+    same_as_debug!(
+        vars, item, many, empty, none, some, result, unit, ordering, nested, cell, range, duration,
+        address
+    );
+    assert_eq!(
+        find(&vars, "shared").value.to_string(),
+        "Mutex { data: 5, poisoned: false }"
+    );
+    black_box(shared);
+}
+
+#[test]
+fn secrets_are_not_copied() {
+    let password = String::from("hunter2");
+    let url = "postgres://shop:hunter2@db/shop";
+    let login = [("user", "ann"), ("token", "hunter2")];
+    let map = HashMap::from([("api_key", "hunter2")]);
+    let vars = vars();
+    assert_eq!(find(&vars, "password").state, State::Redacted);
+    assert_eq!(find(&vars, "url").state, State::Redacted);
+    let text = format!("{:?}", find(&vars, "map"));
+    assert!(!text.contains("hunter2"), "{text}");
+    assert!(format!("{:?}", find(&vars, "login")).contains("ann"));
+    black_box((password, url, login, map));
+}
+
+#[test]
+fn a_variable_that_is_not_yet_there_is_not_shown() {
+    let before = 1;
+    let vars = vars();
+    let after = 2;
+    assert_eq!(find(&vars, "before").value.to_string(), "1");
+    assert!(!vars.iter().any(|variable| variable.name == "after"));
+    black_box((before, after));
+}
+
+#[test]
+fn shadowing_is_marked() {
+    let value = 1;
+    black_box(value);
+    let value = "two";
+    let vars = vars();
+    let values: Vec<(String, bool)> = vars
+        .iter()
+        .filter(|variable| variable.name == "value")
+        .map(|variable| (variable.value.to_string(), variable.shadowed))
+        .collect();
+    assert_eq!(
+        values,
+        [("1".to_owned(), true), ("\"two\"".to_owned(), false)]
+    );
+    black_box(value);
+}

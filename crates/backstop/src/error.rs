@@ -1,0 +1,431 @@
+//! The error that views return: any error, and the place where it was made.
+//!
+//! `?` converts every error type into [`Error`] and keeps the value, its type's name and the line
+//! of the `?`; where [`should_capture`] says so, also the stack with its variables.
+//! What happens then is decided by the web module.
+
+use std::any::TypeId;
+use std::error::Error as StdError;
+use std::fmt;
+use std::panic::Location;
+use std::sync::Arc;
+
+use http::{HeaderMap, StatusCode};
+
+use crate::kind::{self, Key, Kind};
+use crate::{HttpError, name_of};
+
+/// `std::result::Result` with [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+/// The longest chain of sources that is followed; a chain that is longer is a loop.
+pub(crate) const CHAIN_MAX: usize = 32;
+
+/// Any error, and where it was made.
+///
+/// Made by `?` from every error type, from anyhow's and from text.
+/// Like anyhow's it does not implement `std::error::Error` itself; [`Error::as_dyn`] gives what
+/// does.
+/// Cheap to clone: clones are the same error.
+///
+/// # Example
+///
+/// ```
+/// fn parse(text: &str) -> backstop::Result<u16> {
+///     Ok(text.parse::<u16>()?)
+/// }
+///
+/// let error = parse("x").unwrap_err();
+/// assert!(error.is::<std::num::ParseIntError>());
+/// assert_eq!(error.location().file(), file!());
+/// ```
+#[derive(Clone)]
+pub struct Error(Arc<Inner>);
+
+struct Inner {
+    value: Value,
+    type_name: &'static str,
+    /// The value's type, where it is certain.
+    type_id: Option<TypeId>,
+    /// For errors whose kind was made at run time.
+    kind: Option<Kind>,
+    location: &'static Location<'static>,
+    context: Option<Error>,
+}
+
+enum Value {
+    Boxed(Box<dyn StdError + Send + Sync>),
+    /// Kept as it is: in a box it would hide its outermost type and lose its backtrace.
+    #[cfg(feature = "anyhow")]
+    Anyhow(anyhow::Error),
+    #[cfg(feature = "eyre")]
+    Eyre(eyre::Report),
+}
+
+impl<E> From<E> for Error
+where
+    E: Into<Box<dyn StdError + Send + Sync>> + 'static,
+{
+    #[track_caller]
+    fn from(error: E) -> Self {
+        let location = Location::caller();
+        let type_id = TypeId::of::<E>();
+        Self::new(
+            Value::from(error),
+            (!hides_its_type(type_id)).then_some(type_id),
+            std::any::type_name::<E>(),
+            location,
+        )
+    }
+}
+
+/// Tells whether a value of this type shows another type once it is boxed.
+fn hides_its_type(id: TypeId) -> bool {
+    #[cfg(feature = "anyhow")]
+    if id == TypeId::of::<anyhow::Error>() {
+        return true;
+    }
+    #[cfg(feature = "eyre")]
+    if id == TypeId::of::<eyre::Report>() {
+        return true;
+    }
+    id == TypeId::of::<Box<dyn StdError + Send + Sync>>()
+        || id == TypeId::of::<String>()
+        || id == TypeId::of::<&'static str>()
+        || id == TypeId::of::<std::borrow::Cow<'static, str>>()
+}
+
+impl<E: Into<Box<dyn StdError + Send + Sync>> + 'static> From<E> for Value {
+    fn from(error: E) -> Self {
+        #[cfg(feature = "anyhow")]
+        let error = match take_as::<E, anyhow::Error>(error) {
+            Ok(error) => return Self::Anyhow(error),
+            Err(error) => error,
+        };
+        #[cfg(feature = "eyre")]
+        let error = match take_as::<E, eyre::Report>(error) {
+            Ok(error) => return Self::Eyre(error),
+            Err(error) => error,
+        };
+        Self::Boxed(error.into())
+    }
+}
+
+/// Gives back the value as what it is, if that is a `T`.
+#[cfg(any(feature = "anyhow", feature = "eyre"))]
+fn take_as<E: 'static, T: 'static>(error: E) -> Result<T, E> {
+    let mut slot = Some(error);
+    let any: &mut dyn std::any::Any = &mut slot;
+    match any.downcast_mut::<Option<T>>().and_then(Option::take) {
+        Some(error) => Ok(error),
+        None => Err(slot.expect("nothing took it")),
+    }
+}
+
+impl Error {
+    fn new(
+        value: Value,
+        type_id: Option<TypeId>,
+        type_name: &'static str,
+        location: &'static Location<'static>,
+    ) -> Self {
+        Self(Arc::new(Inner {
+            value,
+            type_name,
+            type_id,
+            kind: None,
+            location,
+            context: None,
+        }))
+    }
+
+    /// Makes an error of a kind that was made at run time.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use backstop::{Error, Kind};
+    ///
+    /// let card = Kind::new("CardError", &[]).unwrap();
+    /// let error = Error::of_kind(&card, std::io::Error::other("refused"));
+    /// assert_eq!(error.kind_name(), "CardError");
+    /// ```
+    #[track_caller]
+    pub fn of_kind(
+        kind: &Kind,
+        error: impl Into<Box<dyn StdError + Send + Sync>> + 'static,
+    ) -> Self {
+        let mut error = Self::from(error);
+        error.edit(|inner| inner.kind = Some(kind.clone()));
+        error
+    }
+
+    /// Notes which error was being dealt with when this one was made.
+    pub(crate) fn in_context_of(mut self, first: Error) -> Self {
+        self.edit(|inner| {
+            if inner.context.is_none() {
+                inner.context = Some(first);
+            }
+        });
+        self
+    }
+
+    /// Changes an error that nobody else holds; a shared one stays as it is.
+    fn edit(&mut self, change: impl FnOnce(&mut Inner)) {
+        if let Some(inner) = Arc::get_mut(&mut self.0) {
+            change(inner);
+        }
+    }
+
+    /// The error as the standard trait.
+    pub fn as_dyn(&self) -> &(dyn StdError + Send + Sync + 'static) {
+        match &self.0.value {
+            Value::Boxed(error) => &**error,
+            #[cfg(feature = "anyhow")]
+            Value::Anyhow(error) => &**error,
+            #[cfg(feature = "eyre")]
+            Value::Eyre(error) => &**error,
+        }
+    }
+
+    /// Tells whether the error itself is a `T`.
+    pub fn is<T: StdError + 'static>(&self) -> bool {
+        self.downcast_ref::<T>().is_some()
+    }
+
+    /// The error itself, if it is a `T`.
+    pub fn downcast_ref<T: StdError + 'static>(&self) -> Option<&T> {
+        match &self.0.value {
+            #[cfg(feature = "anyhow")]
+            Value::Anyhow(error) => error.downcast_ref::<T>(),
+            #[cfg(feature = "eyre")]
+            Value::Eyre(error) => error.downcast_ref::<T>(),
+            Value::Boxed(error) => error.downcast_ref::<T>(),
+        }
+    }
+
+    /// The first `T` in the chain: the error itself or one that it was caused by.
+    pub fn find<T: StdError + 'static>(&self) -> Option<&T> {
+        self.downcast_ref::<T>()
+            .or_else(|| self.chain().find_map(|error| error.downcast_ref::<T>()))
+    }
+
+    /// The error and what it was caused by, outermost first.
+    ///
+    /// Also finds what `io::Error::other` hides from `source()`.
+    /// An error behind `#[error(transparent)]` cannot be found: its wrapper shows the inner one's
+    /// text and skips it in the chain.
+    pub fn chain(&self) -> impl Iterator<Item = &(dyn StdError + 'static)> {
+        let first: &(dyn StdError + 'static) = self.as_dyn();
+        std::iter::successors(Some(first), |error| source_of(*error)).take(CHAIN_MAX)
+    }
+
+    /// The full name of the type that `?` or `from` saw.
+    pub fn type_name(&self) -> &'static str {
+        self.0.type_name
+    }
+
+    /// The name of the error's kind: its type without the path.
+    pub fn kind_name(&self) -> &str {
+        if let Some(kind) = self.kind() {
+            return kind.name();
+        }
+        match kind::short_name(self.0.type_name) {
+            std::borrow::Cow::Borrowed(name) => name,
+            std::borrow::Cow::Owned(_) => self.0.type_name,
+        }
+    }
+
+    /// The kind that was declared for the error's type, or made at run time.
+    pub fn kind(&self) -> Option<&Kind> {
+        if let Some(kind) = &self.0.kind {
+            return Some(kind);
+        }
+        if let Some(error) = self.downcast_ref::<HttpError>() {
+            return Some(error.kind());
+        }
+        match self.0.type_id {
+            Some(id) => kind::declared(id),
+            None => kind::declared_for(self.as_dyn()).map(|(kind, _)| kind),
+        }
+    }
+
+    /// The line of the `?` (or of the `from` or `into`) that made this error.
+    pub fn location(&self) -> &'static Location<'static> {
+        self.0.location
+    }
+
+    /// The error that was being dealt with when this one was made: a handler or hook failed.
+    pub fn context(&self) -> Option<&Error> {
+        self.0.context.as_ref()
+    }
+
+    /// The error that nobody handled, when this is the 500 made of it.
+    pub fn original(&self) -> Option<&Error> {
+        self.downcast_ref::<HttpError>()?.original()
+    }
+
+    /// The status code, if this is an HTTP error.
+    pub fn code(&self) -> Option<u16> {
+        if let Some(error) = self.downcast_ref::<HttpError>() {
+            return error.status_code();
+        }
+        self.code_of_kind()
+    }
+
+    /// The code by which handlers are chosen: the kind's, whatever the error itself says.
+    pub(crate) fn code_of_kind(&self) -> Option<u16> {
+        if let Some(kind) = &self.0.kind {
+            return kind.status_code();
+        }
+        if let Some(error) = self.downcast_ref::<HttpError>() {
+            return error.kind().status_code();
+        }
+        match self.0.type_id {
+            Some(id) => kind::code_of(id, self.as_dyn()),
+            None => {
+                let (_, id) = kind::declared_for(self.as_dyn())?;
+                kind::code_of(id, self.as_dyn())
+            }
+        }
+    }
+
+    /// The status to answer with: the error's code, or 500.
+    pub fn status(&self) -> StatusCode {
+        self.code()
+            .and_then(|code| StatusCode::from_u16(code).ok())
+            .unwrap_or(StatusCode::INTERNAL_SERVER_ERROR)
+    }
+
+    /// The name of the status.
+    pub fn name(&self) -> &'static str {
+        name_of(self.status().as_u16())
+    }
+
+    /// What clients may read of this error: nothing unless it is an HTTP error.
+    pub fn description(&self) -> &str {
+        if let Some(error) = self.downcast_ref::<HttpError>() {
+            return error.public_description();
+        }
+        match self.kind() {
+            Some(kind) if self.code().is_some() => kind.default_description().unwrap_or_default(),
+            _ => "",
+        }
+    }
+
+    /// The headers that belong to the response.
+    pub fn headers(&self) -> HeaderMap {
+        if let Some(error) = self.downcast_ref::<HttpError>() {
+            return error.headers();
+        }
+        self.kind()
+            .map(|kind| kind.headers().clone())
+            .unwrap_or_default()
+    }
+
+    /// The error as an HTTP error, if it has a code: what a default page shows.
+    pub(crate) fn as_http(&self) -> Option<HttpError> {
+        if let Some(error) = self.downcast_ref::<HttpError>() {
+            return Some(error.describe());
+        }
+        let code = self.code()?;
+        let kind = match self.kind() {
+            Some(kind) => kind.clone(),
+            None => Kind::of_code(code),
+        };
+        let description = kind.shared_description();
+        let error = HttpError::of(kind).code(code);
+        Some(match description {
+            Some(_) => error,
+            // A type with a code and no description of its own has the code's.
+            None => match Kind::of_code(code).shared_description() {
+                Some(description) => error.description(description),
+                None => error,
+            },
+        })
+    }
+
+    /// The keys of the error's own kind, nearest first; `None` where only its type is known.
+    pub(crate) fn type_key(&self) -> Option<Key> {
+        self.0.type_id.map(Key::Type)
+    }
+}
+
+/// What an error was caused by.
+pub(crate) fn source_of<'a>(
+    error: &'a (dyn StdError + 'static),
+) -> Option<&'a (dyn StdError + 'static)> {
+    // `io::Error` skips the error inside it and names that one's source.
+    if let Some(inner) = error
+        .downcast_ref::<std::io::Error>()
+        .and_then(std::io::Error::get_ref)
+    {
+        return Some(inner);
+    }
+    error.source()
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let error = self.as_dyn();
+        write!(f, "{error}")?;
+        if f.alternate() {
+            for cause in self.chain().skip(1) {
+                write!(f, ": {cause}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.as_dyn())?;
+        for cause in self.chain().skip(1) {
+            write!(f, "\n  caused by: {cause}")?;
+        }
+        write!(f, "\n  made at: {}", self.location())?;
+        match self.context() {
+            Some(first) => write!(f, "\n  while handling: {first:#}"),
+            None => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[derive(Debug)]
+    struct Inner;
+
+    impl fmt::Display for Inner {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            f.write_str("inner")
+        }
+    }
+
+    impl StdError for Inner {}
+
+    #[test]
+    fn chain_finds_what_io_error_other_hides() {
+        let error = Error::from(std::io::Error::other(Inner));
+        assert!(error.find::<Inner>().is_some());
+        let texts: Vec<String> = error.chain().map(ToString::to_string).collect();
+        assert_eq!(texts, ["inner", "inner"]);
+    }
+
+    #[test]
+    fn boxes_show_the_type_inside() {
+        let boxed: Box<dyn StdError + Send + Sync> = Box::new(crate::errors::NotFound);
+        assert_eq!(Error::from(boxed).code(), Some(404));
+    }
+
+    #[test]
+    fn text_is_an_error() {
+        let error = Error::from("no disk");
+        assert_eq!(error.to_string(), "no disk");
+        assert_eq!(error.code(), None);
+        assert_eq!(error.description(), "");
+    }
+}

@@ -1,0 +1,562 @@
+//! The app: routes, blueprints, handlers and hooks, put together into an axum router.
+
+use std::collections::HashSet;
+use std::fmt;
+use std::sync::Arc;
+
+use axum::Router;
+
+use crate::web::blueprint::Blueprint;
+use crate::web::explain::{self, Explanation};
+use crate::web::failure::Failure;
+use crate::web::function::{AfterHook, BeforeHook, ErrorHandler};
+use crate::web::handlers::Table;
+use crate::web::layer::{Core, Handler, Listener, Place, PlaceLayer, Switches};
+use crate::web::panic;
+use crate::web::scope::{Hooks, Pending, Scope, SetupError, TeardownOutcome};
+use crate::{Error, Kind};
+
+/// An application: an axum router, with error handlers, hooks and blueprints.
+///
+/// Registering takes and returns the app; what is refused is told by [`App::into_router`].
+///
+/// # Example
+///
+/// ```
+/// use axum::{Router, http::StatusCode, routing::get};
+/// use backstop::{App, Caught, HttpError, Result, abort};
+///
+/// async fn user() -> Result<String> {
+///     abort((404, "No such user."))
+/// }
+///
+/// async fn not_found(e: Caught<HttpError>) -> (StatusCode, String) {
+///     (e.status(), format!("nothing here: {}", e.description()))
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> Result<()> {
+/// let app = App::new(Router::new().route("/user", get(user))).error_handler(404, not_found);
+///
+/// let router: Router = app.into_router()?;
+/// # use tower::ServiceExt;
+/// # let request = axum::http::Request::get("/user").body(axum::body::Body::empty())?;
+/// # let response = router.oneshot(request).await?;
+/// # assert_eq!(response.status(), 404);
+/// # let body = axum::body::to_bytes(response.into_body(), 1000).await?;
+/// # assert_eq!(body, "nothing here: No such user.");
+/// # Ok(()) }
+/// ```
+#[must_use = "an app does nothing until it is built"]
+pub struct App<S = ()> {
+    router: Router<S>,
+    scope: Scope<S>,
+    blueprints: Vec<(Blueprint<S>, String)>,
+    listeners: Vec<Listener>,
+    switches: Switches,
+    refusals: Vec<SetupError>,
+    built: bool,
+}
+
+/// Gives an axum router Backstop's error handling, with default pages and no handlers.
+///
+/// # Example
+///
+/// ```
+/// use axum::{Router, routing::get};
+///
+/// async fn broken() -> backstop::Result<String> {
+///     Ok(std::fs::read_to_string("/no/such/file")?)
+/// }
+///
+/// # #[tokio::main(flavor = "current_thread")] async fn main() -> backstop::Result<()> {
+/// let app: Router = backstop::init_app(Router::new().route("/", get(broken)));
+/// # use tower::ServiceExt;
+/// # let request = axum::http::Request::get("/").body(axum::body::Body::empty())?;
+/// # let response = app.oneshot(request).await?;
+/// # assert_eq!(response.status(), 500);
+/// # assert_eq!(response.headers()["content-type"], "text/html; charset=utf-8");
+/// # Ok(()) }
+/// ```
+pub fn init_app(router: Router) -> Router {
+    let mut app = App::new(router);
+    let router = app.router.clone();
+    // Without blueprints and handlers nothing can be refused.
+    app.build().unwrap_or(router)
+}
+
+/// Something that can be added to any number of apps: `tracker.init_app(app)`.
+///
+/// One object may serve many apps, so it keeps nothing about any of them.
+pub trait Extension {
+    /// Adds itself to an app: registers handlers, hooks and listeners.
+    fn init_app<S: Clone + Send + Sync + 'static>(&self, app: App<S>) -> App<S>;
+}
+
+impl<S: Clone + Send + Sync + 'static> App<S> {
+    /// Makes an app of a router, which keeps its routes, extractors, layers and state.
+    pub fn new(router: Router<S>) -> Self {
+        Self {
+            router,
+            scope: Scope::new(),
+            blueprints: Vec::new(),
+            listeners: Vec::new(),
+            switches: Switches::default(),
+            refusals: Vec::new(),
+            built: false,
+        }
+    }
+
+    /// Registers a handler for a status code from 400 to 599.
+    ///
+    /// The code and its standard type, such as 404 and
+    /// [`errors::NotFound`](crate::errors::NotFound), are one slot; the later registration wins.
+    #[doc(alias = "errorhandler")]
+    pub fn error_handler<M, H: ErrorHandler<M, S>>(mut self, code: u16, handler: H) -> Self {
+        let outcome = self.register_error_handler(code, handler);
+        self.refusals.extend(outcome.err());
+        self
+    }
+
+    /// Registers a handler for a status code.
+    ///
+    /// # Errors
+    ///
+    /// - The code is not 400 to 599.
+    /// - The app has been built.
+    pub fn register_error_handler<M, H: ErrorHandler<M, S>>(
+        &mut self,
+        code: u16,
+        handler: H,
+    ) -> Result<(), SetupError> {
+        self.open("an error handler")?;
+        self.scope.by_code(code, handler)
+    }
+
+    /// Registers a handler for what its first argument says: [`Caught<T>`](crate::Caught) or
+    /// [`Exact<T>`](crate::Exact).
+    pub fn error_handler_for<M, H: ErrorHandler<M, S>>(mut self, handler: H) -> Self {
+        let outcome = self.register_error_handler_for(handler);
+        self.refusals.extend(outcome.err());
+        self
+    }
+
+    /// Registers a handler for what its first argument says.
+    ///
+    /// # Errors
+    ///
+    /// The app has been built.
+    pub fn register_error_handler_for<M, H: ErrorHandler<M, S>>(
+        &mut self,
+        handler: H,
+    ) -> Result<(), SetupError> {
+        self.open("an error handler")?;
+        self.scope.by_argument(handler);
+        Ok(())
+    }
+
+    /// Registers a handler for a kind that was made at run time.
+    pub fn error_handler_for_kind<M, H: ErrorHandler<M, S>>(
+        mut self,
+        kind: &Kind,
+        handler: H,
+    ) -> Self {
+        let outcome = self.open("an error handler");
+        match outcome {
+            Ok(()) => self.scope.by_kind(kind, handler),
+            Err(refusal) => self.refusals.push(refusal),
+        }
+        self
+    }
+
+    /// Runs a function before each request; the first registered runs first.
+    ///
+    /// If it answers, the view does not run.
+    /// It also runs before an unknown address is refused.
+    pub fn before_request<M, H: BeforeHook<M, S>>(mut self, hook: H) -> Self {
+        let outcome = self.register_before_request(hook);
+        self.refusals.extend(outcome.err());
+        self
+    }
+
+    /// Runs a function before each request.
+    ///
+    /// # Errors
+    ///
+    /// The app has been built.
+    pub fn register_before_request<M, H: BeforeHook<M, S>>(
+        &mut self,
+        hook: H,
+    ) -> Result<(), SetupError> {
+        self.open("a before hook")?;
+        self.scope.before(hook);
+        Ok(())
+    }
+
+    /// Runs a function on each response, error pages included; the last registered runs first.
+    ///
+    /// If it fails, its error is unhandled and all after hooks run again on the answer to that.
+    pub fn after_request<M, H: AfterHook<M, S>>(mut self, hook: H) -> Self {
+        let outcome = self.register_after_request(hook);
+        self.refusals.extend(outcome.err());
+        self
+    }
+
+    /// Runs a function on each response.
+    ///
+    /// # Errors
+    ///
+    /// The app has been built.
+    pub fn register_after_request<M, H: AfterHook<M, S>>(
+        &mut self,
+        hook: H,
+    ) -> Result<(), SetupError> {
+        self.open("an after hook")?;
+        self.scope.after(hook);
+        Ok(())
+    }
+
+    /// Runs a function at the end of each request, whatever happened; it is told of an unhandled
+    /// error. The last registered runs first.
+    ///
+    /// If it fails, that is logged; the response stays, and the other hooks run.
+    pub fn teardown_request<R: TeardownOutcome>(
+        mut self,
+        hook: impl Fn(Option<&Failure>) -> R + Send + Sync + 'static,
+    ) -> Self {
+        let outcome = self.register_teardown_request(hook);
+        self.refusals.extend(outcome.err());
+        self
+    }
+
+    /// Runs a function at the end of each request.
+    ///
+    /// # Errors
+    ///
+    /// The app has been built.
+    pub fn register_teardown_request<R: TeardownOutcome>(
+        &mut self,
+        hook: impl Fn(Option<&Failure>) -> R + Send + Sync + 'static,
+    ) -> Result<(), SetupError> {
+        self.open("a teardown hook")?;
+        self.scope.teardown(hook);
+        Ok(())
+    }
+
+    /// Calls a function for each unhandled error, on the request's own task: it must be quick.
+    ///
+    /// Flask's `got_request_exception` signal. If it panics, that is logged and nothing else
+    /// changes.
+    #[doc(alias = "got_request_exception")]
+    pub fn on_unhandled(mut self, listener: impl Fn(&Failure) + Send + Sync + 'static) -> Self {
+        self.listeners.push(Arc::new(listener));
+        self
+    }
+
+    /// Registers a blueprint below a prefix; `""` means none.
+    pub fn register(mut self, blueprint: Blueprint<S>, prefix: impl Into<String>) -> Self {
+        let outcome = self.register_blueprint(blueprint, prefix);
+        self.refusals.extend(outcome.err());
+        self
+    }
+
+    /// Registers a blueprint under another name; so one blueprint can be registered several times.
+    pub fn register_as(
+        self,
+        mut blueprint: Blueprint<S>,
+        name: impl Into<String>,
+        prefix: impl Into<String>,
+    ) -> Self {
+        blueprint.name = name.into();
+        self.register(blueprint, prefix)
+    }
+
+    /// Registers a blueprint below a prefix.
+    ///
+    /// # Errors
+    ///
+    /// - Its name is empty or has a dot, or is taken.
+    /// - It was told to register a handler for a code that is no error.
+    /// - The app has been built.
+    pub fn register_blueprint(
+        &mut self,
+        blueprint: Blueprint<S>,
+        prefix: impl Into<String>,
+    ) -> Result<(), SetupError> {
+        self.open("a blueprint")?;
+        check_blueprint(&blueprint)?;
+        if self
+            .blueprints
+            .iter()
+            .any(|(other, _)| other.name == blueprint.name)
+        {
+            return Err(SetupError::DuplicateBlueprint(blueprint.name));
+        }
+        self.blueprints.push((blueprint, prefix.into()));
+        Ok(())
+    }
+
+    /// Adds an extension.
+    pub fn init(self, extension: &impl Extension) -> Self {
+        extension.init_app(self)
+    }
+
+    /// Tells which handler would run for an error at a path, and why.
+    ///
+    /// The path chooses the blueprint by its prefix; whether there is a route is not checked.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use axum::Router;
+    /// use backstop::{App, Blueprint, Caught, HttpError};
+    ///
+    /// let shop = Blueprint::new("shop", Router::new())
+    ///     .error_handler_for(|e: Caught<HttpError>| async move { e });
+    /// let app: App = App::new(Router::new())
+    ///     .register(shop, "/shop")
+    ///     .error_handler(404, |e: Caught| async move { e });
+    ///
+    /// let found = app.explain(HttpError::new(404), "/shop/cart");
+    /// assert_eq!(found.scope(), Some("app"));
+    /// assert_eq!(
+    ///     found.to_string(),
+    ///     "404 in shop: none\nthe handler for 404 in app runs: it is registered for the error's code",
+    /// );
+    /// ```
+    #[track_caller]
+    pub fn explain(&self, error: impl Into<Error>, path: &str) -> Explanation {
+        let error = error.into();
+        let mut inner = Vec::new();
+        scopes_of(&self.blueprints, "", path, "", &mut inner);
+        let mut scopes: Vec<(&str, &Table<Pending<S>>)> = inner
+            .iter()
+            .rev()
+            .map(|(name, table)| (name.as_str(), *table))
+            .collect();
+        scopes.push(("app", &self.scope.table));
+        explain::explain(&scopes, &error, |pending| pending.on.to_string())
+    }
+
+    /// Changes how the app treats errors.
+    pub fn switches(mut self, change: impl FnOnce(&mut Switches)) -> Self {
+        change(&mut self.switches);
+        self
+    }
+
+    /// Provides the state, as `Router::with_state`; handlers and hooks get it too.
+    pub fn with_state<T: Clone + Send + Sync + 'static>(self, state: S) -> App<T> {
+        App {
+            scope: self.scope.with_state(&state),
+            blueprints: self
+                .blueprints
+                .into_iter()
+                .map(|(blueprint, prefix)| (blueprint.with_state(&state), prefix))
+                .collect(),
+            router: self.router.with_state(state),
+            listeners: self.listeners,
+            switches: self.switches,
+            refusals: self.refusals,
+            built: self.built,
+        }
+    }
+
+    fn open(&self, what: &'static str) -> Result<(), SetupError> {
+        if self.built {
+            Err(SetupError::AlreadyBuilt(what))
+        } else {
+            Ok(())
+        }
+    }
+}
+
+impl App {
+    /// Puts everything together into an axum router.
+    ///
+    /// # Errors
+    ///
+    /// The first registration that was refused, or routes that contradict each other.
+    pub fn into_router(mut self) -> Result<Router, SetupError> {
+        self.build()
+    }
+
+    /// Puts everything together and keeps the app, which from now on refuses registrations.
+    ///
+    /// # Errors
+    ///
+    /// As [`App::into_router`].
+    pub fn build(&mut self) -> Result<Router, SetupError> {
+        if let Some(refusal) = self.refusals.first() {
+            return Err(refusal.clone());
+        }
+        self.built = true;
+        panic::install_hook();
+        let mut app_scope = self.scope.clone();
+        for (blueprint, _) in &self.blueprints {
+            take_app_wide(blueprint, &mut app_scope);
+        }
+        let wants_extensions =
+            app_scope.extracts || self.blueprints.iter().any(|(child, _)| extracts(child));
+        let core = Arc::new(Core {
+            switches: self.switches.clone(),
+            listeners: self.listeners.clone(),
+            wants_extensions,
+        });
+        let app = Around {
+            core,
+            name: None,
+            tables: vec![Arc::new(finish(app_scope.table))],
+            hooks: vec![app_scope.hooks],
+        };
+        let mut router = self.router.clone().layer(PlaceLayer(Arc::new(app.place())));
+        for (blueprint, prefix) in &self.blueprints {
+            router = mount(router, blueprint, "", prefix, &app)?;
+        }
+        Ok(router)
+    }
+}
+
+impl<S> fmt::Debug for App<S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("App")
+            .field("blueprints", &self.blueprints)
+            .field("switches", &self.switches)
+            .field("refusals", &self.refusals)
+            .field("built", &self.built)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The blueprints that own a path, outermost first: those whose prefix it has.
+fn scopes_of<'a, S>(
+    blueprints: &'a [(Blueprint<S>, String)],
+    outer_prefix: &str,
+    path: &str,
+    outer_name: &str,
+    scopes: &mut Vec<(String, &'a Table<Pending<S>>)>,
+) {
+    let prefix_of = |prefix: &str| format!("{outer_prefix}{}", prefix.trim_end_matches('/'));
+    let owner = blueprints
+        .iter()
+        .map(|(blueprint, prefix)| (blueprint, prefix_of(prefix)))
+        .filter(|(_, prefix)| {
+            path.strip_prefix(prefix.as_str())
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        })
+        .max_by_key(|(_, prefix)| prefix.len());
+    if let Some((blueprint, prefix)) = owner {
+        let name = format!("{outer_name}{}", blueprint.name);
+        scopes.push((name.clone(), &blueprint.scope.table));
+        let inside = format!("{name}.");
+        scopes_of(&blueprint.children, &prefix, path, &inside, scopes);
+    }
+}
+
+/// Refuses a blueprint that was named or set up wrongly, or that has such a child.
+fn check_blueprint<S>(blueprint: &Blueprint<S>) -> Result<(), SetupError> {
+    if blueprint.name.is_empty() || blueprint.name.contains('.') {
+        return Err(SetupError::BlueprintName(blueprint.name.clone()));
+    }
+    if let Some(refusal) = blueprint.refusals.first() {
+        return Err(refusal.clone());
+    }
+    let mut names = HashSet::new();
+    for (child, _) in &blueprint.children {
+        check_blueprint(child)?;
+        if !names.insert(&child.name) {
+            return Err(SetupError::DuplicateBlueprint(child.name.clone()));
+        }
+    }
+    Ok(())
+}
+
+/// Gives the app what blueprints registered for the whole of it.
+fn take_app_wide(blueprint: &Blueprint, app: &mut Scope<()>) {
+    app.absorb(&blueprint.app_wide);
+    for (child, _) in &blueprint.children {
+        take_app_wide(child, app);
+    }
+}
+
+fn extracts(blueprint: &Blueprint) -> bool {
+    blueprint.scope.extracts || blueprint.children.iter().any(|(child, _)| extracts(child))
+}
+
+fn finish(table: Table<Pending<()>>) -> Table<Handler> {
+    table.map(|pending| Handler {
+        function: pending.function,
+        on: pending.on,
+    })
+}
+
+/// A scope with those around it.
+struct Around {
+    core: Arc<Core>,
+    name: Option<String>,
+    /// Innermost first, the app last.
+    tables: Vec<Arc<Table<Handler>>>,
+    /// The app first, innermost last.
+    hooks: Vec<Hooks<()>>,
+}
+
+impl Around {
+    fn inside(&self, blueprint: &Blueprint) -> Self {
+        let name = match &self.name {
+            Some(name) => format!("{name}.{}", blueprint.name),
+            None => blueprint.name.clone(),
+        };
+        let table = Arc::new(finish(blueprint.scope.table.clone()));
+        let mut tables = vec![table];
+        tables.extend(self.tables.iter().cloned());
+        let mut hooks = self.hooks.clone();
+        hooks.push(blueprint.scope.hooks.clone());
+        Self {
+            core: Arc::clone(&self.core),
+            name: Some(name),
+            tables,
+            hooks,
+        }
+    }
+
+    /// The functions in the order in which they run: before hooks from the app inwards, after
+    /// and teardown hooks from the innermost blueprint outwards, each last registered first.
+    fn place(&self) -> Place {
+        let outwards = || self.hooks.iter().rev();
+        Place {
+            core: Arc::clone(&self.core),
+            blueprint: self.name.as_deref().map(Arc::from),
+            tables: self.tables.clone(),
+            before: self.hooks.iter().flat_map(|h| h.before.clone()).collect(),
+            after: outwards()
+                .flat_map(|h| h.after.iter().rev().cloned())
+                .collect(),
+            teardown: outwards()
+                .flat_map(|h| h.teardown.iter().rev().cloned())
+                .collect(),
+        }
+    }
+}
+
+/// Adds a blueprint's routes, and those of the blueprints inside it, to a router.
+fn mount(
+    router: Router,
+    blueprint: &Blueprint,
+    outer_prefix: &str,
+    prefix: &str,
+    around: &Around,
+) -> Result<Router, SetupError> {
+    let around = around.inside(blueprint);
+    let prefix = format!("{outer_prefix}{}", prefix.trim_end_matches('/'));
+    let layer = PlaceLayer(Arc::new(around.place()));
+    let routes = blueprint.router.clone().layer(layer);
+    // axum refuses contradicting routes and malformed prefixes by panicking.
+    let combine = || match prefix.as_str() {
+        "" => router.merge(routes),
+        prefix => router.nest(prefix, routes),
+    };
+    let mut router =
+        panic::catch(combine).map_err(|error| SetupError::Routes(error.to_string()))?;
+    for (child, child_prefix) in &blueprint.children {
+        router = mount(router, child, &prefix, child_prefix, &around)?;
+    }
+    Ok(router)
+}

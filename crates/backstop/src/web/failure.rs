@@ -1,0 +1,198 @@
+//! One error together with the request in which it happened.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use axum::extract::MatchedPath;
+use axum::extract::Request;
+use http::request::Parts;
+use http::{HeaderMap, Method, Uri};
+
+use crate::Error;
+
+/// One error and the request in which it happened: what handlers, hooks, logs and reports see.
+///
+/// Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Failure {
+    pub(crate) error: Error,
+    pub(crate) request: Arc<RequestFacts>,
+    pub(crate) blueprint: Option<Arc<str>>,
+}
+
+impl Failure {
+    /// The error.
+    pub fn error(&self) -> &Error {
+        &self.error
+    }
+
+    /// The request's method.
+    pub fn method(&self) -> &Method {
+        &self.request.parts.method
+    }
+
+    /// The request's address as it was sent.
+    pub fn uri(&self) -> &Uri {
+        &self.request.parts.uri
+    }
+
+    /// The request's path, percent-decoded where that gives text.
+    pub fn path(&self) -> String {
+        decode_path(self.uri().path())
+    }
+
+    /// The request's headers.
+    pub fn headers(&self) -> &HeaderMap {
+        &self.request.parts.headers
+    }
+
+    /// The route that matched, as it was registered; `None` for an unknown address.
+    pub fn route(&self) -> Option<&str> {
+        self.request.route.as_ref().map(MatchedPath::as_str)
+    }
+
+    /// The dotted name of the blueprint whose route matched.
+    pub fn blueprint(&self) -> Option<&str> {
+        self.blueprint.as_deref()
+    }
+
+    /// The request's id: the one that came in `X-Request-Id`, else a new one.
+    pub fn request_id(&self) -> &str {
+        self.request.id()
+    }
+
+    pub(crate) fn with_error(&self, error: Error) -> Self {
+        Self {
+            error,
+            ..self.clone()
+        }
+    }
+}
+
+/// What is kept of a request while the view consumes it.
+#[derive(Debug)]
+pub(crate) struct RequestFacts {
+    /// Without the body. Extensions are there only if a handler or hook has extractors.
+    pub(crate) parts: Parts,
+    route: Option<MatchedPath>,
+    id: OnceLock<String>,
+}
+
+impl RequestFacts {
+    /// Copies what is needed later; extensions are costly to copy and rarely wanted.
+    pub(crate) fn of(request: &Request, with_extensions: bool) -> Self {
+        let (mut parts, ()) = http::Request::new(()).into_parts();
+        parts.method = request.method().clone();
+        parts.uri = request.uri().clone();
+        parts.version = request.version();
+        parts.headers = request.headers().clone();
+        if with_extensions {
+            parts.extensions = request.extensions().clone();
+        }
+        Self {
+            parts,
+            route: request.extensions().get::<MatchedPath>().cloned(),
+            id: OnceLock::new(),
+        }
+    }
+
+    pub(crate) fn is_routed(&self) -> bool {
+        self.route.is_some()
+    }
+
+    pub(crate) fn id(&self) -> &str {
+        self.id.get_or_init(|| {
+            self.parts
+                .headers
+                .get(REQUEST_ID)
+                .and_then(|value| value.to_str().ok())
+                .filter(|id| is_request_id(id))
+                .map_or_else(new_request_id, str::to_owned)
+        })
+    }
+}
+
+/// The header that carries the id of a request.
+pub(crate) const REQUEST_ID: http::HeaderName = http::HeaderName::from_static("x-request-id");
+
+/// The longest request id that is taken over: a UUID with some prefix fits.
+const REQUEST_ID_BYTES_MAX: usize = 64;
+
+/// Ids from outside end up in logs and pages: only plain ones are taken over.
+fn is_request_id(id: &str) -> bool {
+    !id.is_empty()
+        && id.len() <= REQUEST_ID_BYTES_MAX
+        && id
+            .bytes()
+            .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
+}
+
+/// A request id: unique in this process by its counter, among processes by its random part.
+fn new_request_id() -> String {
+    static PROCESS: OnceLock<u64> = OnceLock::new();
+    static COUNTER: AtomicU64 = AtomicU64::new(0);
+    let process = *PROCESS.get_or_init(|| {
+        // Without randomness the counter still tells requests of this process apart.
+        getrandom::u64().unwrap_or_else(|_| u64::from(std::process::id()))
+    });
+    let number = COUNTER.fetch_add(1, Ordering::Relaxed);
+    // Mixed, so that ids do not tell how many requests there were.
+    let mixed = (number ^ process).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    format!("{:08x}{mixed:016x}", process >> 32)
+}
+
+/// Decodes percent signs; a path that is no text then stays as it was sent.
+fn decode_path(path: &str) -> String {
+    if !path.contains('%') {
+        return path.to_owned();
+    }
+    let mut bytes = Vec::with_capacity(path.len());
+    let mut rest = path.as_bytes();
+    while let [first, tail @ ..] = rest {
+        if let ([b'%', high, low, ..], Some(high_digit), Some(low_digit)) =
+            (rest, digit(rest.get(1)), digit(rest.get(2)))
+        {
+            let _ = (high, low);
+            bytes.push(high_digit << 4 | low_digit);
+            rest = &rest[3..];
+        } else {
+            bytes.push(*first);
+            rest = tail;
+        }
+    }
+    String::from_utf8(bytes).unwrap_or_else(|_| path.to_owned())
+}
+
+fn digit(byte: Option<&u8>) -> Option<u8> {
+    let digit = char::from(*byte?).to_digit(16)?;
+    u8::try_from(digit).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn paths_are_decoded_where_that_gives_text() {
+        assert_eq!(decode_path("/gr%C3%B6%C3%9Fe"), "/größe");
+        assert_eq!(decode_path("/a%0Ab"), "/a\nb");
+        assert_eq!(decode_path("/50%"), "/50%");
+        assert_eq!(decode_path("/%zz%4"), "/%zz%4");
+        assert_eq!(decode_path("/%ff"), "/%ff");
+    }
+
+    #[test]
+    fn request_ids_differ() {
+        assert_ne!(new_request_id(), new_request_id());
+        assert_eq!(new_request_id().len(), 24);
+    }
+
+    #[test]
+    fn only_plain_ids_are_taken_over() {
+        assert!(is_request_id("0f8fad5b-d9cb-469f-a165-70867728950e"));
+        assert!(!is_request_id(""));
+        assert!(!is_request_id("a b"));
+        assert!(!is_request_id("<script>"));
+        assert!(!is_request_id(&"a".repeat(65)));
+    }
+}

@@ -1,0 +1,410 @@
+//! Which handler answers an error: the tables of the scopes, and [`find`].
+
+use std::collections::HashMap;
+use std::error::Error as StdError;
+use std::hash::{BuildHasherDefault, Hasher};
+
+use crate::Error;
+use crate::error::{CHAIN_MAX, source_of};
+use crate::io::families_of;
+use crate::kind::{self, Key};
+
+/// What a handler is registered for.
+#[derive(Debug, Clone)]
+pub(crate) enum On {
+    /// A status code.
+    Code(u16),
+    /// A type, kind, family, any HTTP error or any error.
+    Kind(Selector),
+}
+
+impl On {
+    /// A kind that was made at run time, or one that was declared.
+    pub(crate) fn kind(kind: &kind::Kind) -> Self {
+        Self::Kind(Selector {
+            key: kind.key(),
+            name: kind.name().to_owned(),
+            code: kind.status_code(),
+            is: None,
+            exact: false,
+        })
+    }
+}
+
+/// What the first argument of a handler says about the errors that it takes.
+#[derive(Debug, Clone)]
+pub(crate) struct Selector {
+    pub(crate) key: Key,
+    pub(crate) name: String,
+    /// The code of the kind; such a handler and the code's handler are one slot for its standard
+    /// type.
+    pub(crate) code: Option<u16>,
+    /// Tells whether an error in a chain of sources is of this type.
+    pub(crate) is: Option<fn(&(dyn StdError + 'static)) -> bool>,
+    /// Only the error itself: neither its children nor what it caused.
+    pub(crate) exact: bool,
+}
+
+/// The handlers of one scope.
+#[derive(Debug, Clone)]
+pub(crate) struct Table<H> {
+    /// For errors with a code: by code, nearest kind first, the code's own handler last.
+    codes: HashMap<u16, Coded<H>>,
+    /// For kinds without a code.
+    kinds: Keys<H>,
+    /// The same and those with a code, for errors in a chain of sources.
+    hidden: Vec<Hidden<H>>,
+}
+
+#[derive(Debug, Clone)]
+struct Coded<H> {
+    kinds: Keys<H>,
+    any: Option<H>,
+}
+
+#[derive(Debug, Clone)]
+struct Hidden<H> {
+    selector: Selector,
+    handler: H,
+}
+
+type Keys<H> = HashMap<Key, Registered<H>, BuildHasherDefault<KeyHasher>>;
+
+#[derive(Debug, Clone)]
+struct Registered<H> {
+    handler: H,
+    exact: bool,
+}
+
+impl<H> Default for Table<H> {
+    fn default() -> Self {
+        Self {
+            codes: HashMap::new(),
+            kinds: Keys::default(),
+            hidden: Vec::new(),
+        }
+    }
+}
+
+impl<H: Clone> Table<H> {
+    /// Registers a handler; a later one for the same slot replaces an earlier one, which is given
+    /// back.
+    pub(crate) fn insert(&mut self, on: On, handler: H) -> Option<H> {
+        let selector = match on {
+            On::Code(code) => {
+                return self.coded(code).any.replace(handler);
+            }
+            On::Kind(selector) => selector,
+        };
+        self.hidden
+            .retain(|hidden| hidden.selector.key != selector.key);
+        if !selector.exact && selector.key != Key::ANY && selector.key != Key::HTTP {
+            self.hidden.push(Hidden {
+                selector: selector.clone(),
+                handler: handler.clone(),
+            });
+        }
+        let registered = Registered {
+            handler,
+            exact: selector.exact,
+        };
+        let replaced = match selector.code {
+            // The standard type of a code and the code are one slot.
+            Some(code) if kind::Kind::of_code(code).key() == selector.key && !selector.exact => {
+                return self.coded(code).any.replace(registered.handler);
+            }
+            Some(code) => self.coded(code).kinds.insert(selector.key, registered),
+            None => self.kinds.insert(selector.key, registered),
+        };
+        replaced.map(|registered| registered.handler)
+    }
+
+    fn coded(&mut self, code: u16) -> &mut Coded<H> {
+        self.codes.entry(code).or_insert_with(|| Coded {
+            kinds: Keys::default(),
+            any: None,
+        })
+    }
+
+    /// Adds the handlers of another table; they replace those of the same slots.
+    pub(crate) fn absorb(&mut self, other: &Self) {
+        for (&code, coded) in &other.codes {
+            let mine = self.coded(code);
+            mine.kinds.extend(coded.kinds.clone());
+            if coded.any.is_some() {
+                mine.any.clone_from(&coded.any);
+            }
+        }
+        self.kinds.extend(other.kinds.clone());
+        for hidden in &other.hidden {
+            self.hidden
+                .retain(|mine| mine.selector.key != hidden.selector.key);
+            self.hidden.push(hidden.clone());
+        }
+    }
+
+    /// Applies a function to every handler.
+    pub(crate) fn map<T: Clone>(self, map: impl Fn(H) -> T) -> Table<T> {
+        let keys = |keys: Keys<H>| {
+            keys.into_iter()
+                .map(|(key, registered)| {
+                    let registered = Registered {
+                        handler: map(registered.handler),
+                        exact: registered.exact,
+                    };
+                    (key, registered)
+                })
+                .collect::<Keys<T>>()
+        };
+        Table {
+            codes: self
+                .codes
+                .into_iter()
+                .map(|(code, coded)| {
+                    let coded = Coded {
+                        kinds: keys(coded.kinds),
+                        any: coded.any.map(&map),
+                    };
+                    (code, coded)
+                })
+                .collect(),
+            kinds: keys(self.kinds),
+            hidden: self
+                .hidden
+                .into_iter()
+                .map(|hidden| Hidden {
+                    selector: hidden.selector,
+                    handler: map(hidden.handler),
+                })
+                .collect(),
+        }
+    }
+
+    /// A handler for errors with this code: the nearest kind that has it, else the code's own.
+    fn by_code(&self, code: u16, line: &Line<'_>) -> Option<(&H, Why)> {
+        let coded = self.codes.get(&code)?;
+        if !coded.kinds.is_empty()
+            && let Some(found) = nearest(&coded.kinds, line)
+        {
+            return Some((found, Why::Kind));
+        }
+        coded.any.as_ref().map(|handler| (handler, Why::Code))
+    }
+
+    /// A handler for the error's own kinds, then for what it was caused by, then for any error.
+    fn by_kind(&self, line: &Line<'_>, subject: &Subject<'_>) -> Option<(&H, Why)> {
+        if self.kinds.is_empty() && self.hidden.is_empty() {
+            return None;
+        }
+        if let Some(found) = nearest(&self.kinds, line) {
+            return Some((found, Why::Kind));
+        }
+        if line.own.is_none()
+            && let Some(handler) = self.by_type(subject.error)
+        {
+            return Some((handler, Why::Kind));
+        }
+        if subject.chain
+            && let Some(handler) = self.by_cause(subject.error)
+        {
+            return Some((handler, Why::Cause));
+        }
+        if subject.code.is_some()
+            && let Some(registered) = self.kinds.get(&Key::HTTP)
+        {
+            return Some((&registered.handler, Why::Http));
+        }
+        self.kinds
+            .get(&Key::ANY)
+            .map(|registered| (&registered.handler, Why::Any))
+    }
+
+    /// For an outermost error whose type is hidden in a box.
+    fn by_type(&self, error: &(dyn StdError + 'static)) -> Option<&H> {
+        self.hidden
+            .iter()
+            .find(|hidden| {
+                hidden.selector.code.is_none() && hidden.selector.is.is_some_and(|is| is(error))
+            })
+            .map(|hidden| &hidden.handler)
+    }
+
+    fn by_cause(&self, error: &(dyn StdError + 'static)) -> Option<&H> {
+        if self.hidden.is_empty() {
+            return None;
+        }
+        std::iter::successors(source_of(error), |cause| source_of(*cause))
+            .take(CHAIN_MAX)
+            .find_map(|cause| self.by_hidden(cause))
+    }
+
+    fn by_hidden(&self, error: &(dyn StdError + 'static)) -> Option<&H> {
+        let by_key = |key: Key| {
+            self.hidden
+                .iter()
+                .find(|hidden| hidden.selector.key == key)
+                .map(|hidden| &hidden.handler)
+        };
+        if let Some(error) = error.downcast_ref::<std::io::Error>() {
+            let mut keys = families_of(error.kind()).iter().copied();
+            if let Some(found) = keys.find_map(by_key) {
+                return Some(found);
+            }
+        }
+        if let Some(hidden) = self
+            .hidden
+            .iter()
+            .find(|hidden| hidden.selector.is.is_some_and(|is| is(error)))
+        {
+            return Some(&hidden.handler);
+        }
+        let (kind, _) = kind::declared_for(error)?;
+        kind.line().iter().copied().find_map(by_key)
+    }
+}
+
+fn nearest<'h, H>(keys: &'h Keys<H>, line: &Line<'_>) -> Option<&'h H> {
+    if keys.is_empty() {
+        return None;
+    }
+    line.keys().find_map(|key| {
+        let registered = keys.get(&key)?;
+        (!registered.exact || line.own == Some(key)).then_some(&registered.handler)
+    })
+}
+
+/// The keys of the error itself, nearest first.
+struct Line<'a> {
+    /// The family of an `io::Error`.
+    families: &'a [Key],
+    /// The kind that was declared or made, with its ancestors.
+    declared: &'a [Key],
+    /// The bare type, where nothing was declared.
+    own: Option<Key>,
+}
+
+impl<'a> Line<'a> {
+    fn of(error: &'a Error) -> Self {
+        let families = error
+            .downcast_ref::<std::io::Error>()
+            .map_or(&[][..], |error| families_of(error.kind()));
+        let declared = error.kind().map_or(&[][..], kind::Kind::line);
+        Self {
+            families,
+            declared,
+            own: error.type_key(),
+        }
+    }
+
+    fn keys(&self) -> impl Iterator<Item = Key> + '_ {
+        let own = self.own.filter(|own| !self.declared.contains(own));
+        self.families
+            .iter()
+            .chain(self.declared)
+            .copied()
+            .chain(own)
+    }
+}
+
+/// The error that a handler is wanted for.
+struct Subject<'a> {
+    error: &'a (dyn StdError + 'static),
+    code: Option<u16>,
+    chain: bool,
+}
+
+/// Why a handler was chosen.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Why {
+    /// Registered for the error's code.
+    Code,
+    /// Registered for the error's kind or one of its parents.
+    Kind,
+    /// Registered for something that the error was caused by.
+    Cause,
+    /// Registered for any HTTP error.
+    Http,
+    /// Registered for any error.
+    Any,
+}
+
+/// A handler that was found: the scope's place in the list, and why.
+#[derive(Debug)]
+pub(crate) struct Found<'h, H> {
+    pub(crate) handler: &'h H,
+    pub(crate) scope: usize,
+    /// Found in the first pass, by the error's code.
+    pub(crate) by_code: bool,
+    pub(crate) why: Why,
+}
+
+/// Finds the handler that answers an error.
+///
+/// `scopes` are the tables of the matched route: innermost blueprint first, the app last.
+///
+/// 1. If the error has a code: for each scope, the handler for that code (or for a kind that has
+///    it, nearest first).
+/// 2. Then for each scope: the handler nearest in the error's line of descent, which is its own
+///    type, declared parents, families of `io::Error`, the same for each source, any HTTP error,
+///    any error.
+///
+/// So the code beats the scope, and the scope beats how specific a handler is.
+/// Follows Flask's `_find_error_handler`:
+/// <https://flask.palletsprojects.com/en/stable/errorhandling/#handling>.
+pub(crate) fn find<'h, H: Clone>(scopes: &[&'h Table<H>], error: &Error) -> Option<Found<'h, H>> {
+    let line = Line::of(error);
+    let subject = Subject {
+        error: error.as_dyn(),
+        code: error.code_of_kind(),
+        // What a 500 was made of has been looked up before; it is not asked for again.
+        chain: error.original().is_none(),
+    };
+    if let Some(code) = subject.code {
+        for (scope, table) in scopes.iter().enumerate() {
+            if let Some((handler, why)) = table.by_code(code, &line) {
+                return Some(Found {
+                    handler,
+                    scope,
+                    by_code: true,
+                    why,
+                });
+            }
+        }
+    }
+    for (scope, table) in scopes.iter().enumerate() {
+        if let Some((handler, why)) = table.by_kind(&line, &subject) {
+            return Some(Found {
+                handler,
+                scope,
+                by_code: false,
+                why,
+            });
+        }
+    }
+    None
+}
+
+/// Keys are hashes or small numbers already.
+#[derive(Debug, Default, Clone, Copy)]
+struct KeyHasher(u64);
+
+impl Hasher for KeyHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.write_u64(u64::from(byte));
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        // The multiplier spreads small numbers over the upper bits, which the map looks at.
+        self.0 = (self.0 ^ number).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    }
+
+    fn write_isize(&mut self, number: isize) {
+        self.0 ^= number.unsigned_abs() as u64;
+    }
+}

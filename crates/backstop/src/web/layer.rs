@@ -1,0 +1,692 @@
+//! The one place through which every request goes: [`respond`] decides what happens to an error.
+//!
+//! A route is wrapped once, with the list of its scopes, so that one function knows everything
+//! that it needs.
+//! An error travels from the view to here in the extensions of a bare response.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::body::{Body, HttpBody};
+use axum::extract::Request;
+use axum::response::{IntoResponse, Response};
+use axum::routing::Route;
+use http::StatusCode;
+use http::header::CONTENT_TYPE;
+use tower::{Layer, Service};
+
+use crate::web::caught::PassedOn;
+use crate::web::failure::{Failure, REQUEST_ID, RequestFacts};
+use crate::web::function::Erased;
+use crate::web::handlers::{Table, find};
+use crate::web::page::{Page, format_for};
+use crate::web::panic::{self, Catching};
+use crate::{Error, HttpError, log};
+
+/// An error on its way from the view to the layer.
+#[derive(Clone)]
+struct Record(Error);
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        let mut response = Response::default();
+        *response.status_mut() = self.status();
+        response.extensions_mut().insert(Record(self));
+        response
+    }
+}
+
+impl IntoResponse for HttpError {
+    fn into_response(self) -> Response {
+        Error::from(self).into_response()
+    }
+}
+
+impl From<Response> for HttpError {
+    /// Makes an error that is answered with this response, whatever handlers there are.
+    fn from(response: Response) -> Self {
+        Self::ready(Box::new(response))
+    }
+}
+
+impl HttpError {
+    /// Answers with this response, its status included, unless a handler answers.
+    #[must_use]
+    pub fn response(self, response: Response) -> Self {
+        self.with_response(Box::new(response))
+    }
+
+    /// The default page of this error as a response of its own: no handler is asked.
+    pub fn into_page(self) -> Response {
+        if let Some(response) = ready_response(&self) {
+            return response;
+        }
+        let mut response = Response::default();
+        *response.status_mut() = self.status();
+        response
+            .extensions_mut()
+            .insert(PassedOn(Error::from(self)));
+        response
+    }
+}
+
+pub(crate) fn ready_response(error: &HttpError) -> Option<Response> {
+    let response = error.take_response()?.downcast::<Response>().ok()?;
+    Some(*response)
+}
+
+/// Attaches an error to a response that stands for it, so that handlers see it.
+///
+/// For error types that have their own `IntoResponse`: the response is what the client gets if
+/// no handler takes the error.
+///
+/// # Example
+///
+/// ```
+/// use axum::http::StatusCode;
+/// use axum::response::{IntoResponse, Response};
+///
+/// #[derive(Debug, Clone)]
+/// struct OutOfStock;
+/// # impl std::fmt::Display for OutOfStock {
+/// #     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { f.write_str("out of stock") }
+/// # }
+/// # impl std::error::Error for OutOfStock {}
+///
+/// impl IntoResponse for OutOfStock {
+///     fn into_response(self) -> Response {
+///         let response = (StatusCode::CONFLICT, "out of stock").into_response();
+///         backstop::attach(response, self)
+///     }
+/// }
+/// # let _ = OutOfStock.into_response();
+/// ```
+#[track_caller]
+pub fn attach(response: Response, error: impl Into<Error>) -> Response {
+    let mut response = response;
+    response.extensions_mut().insert(Attached(error.into()));
+    response
+}
+
+/// An error whose own response is the fallback.
+#[derive(Clone)]
+struct Attached(Error);
+
+/// The error in a response that stands for one; the response itself as an error otherwise.
+pub(crate) fn error_of(mut response: Response) -> Error {
+    match response.extensions_mut().remove::<Record>() {
+        Some(Record(error)) => error,
+        None => Error::from(
+            HttpError::of(crate::Kind::of_code(response.status().as_u16())).response(response),
+        ),
+    }
+}
+
+/// The response of an error that left the application because errors propagate.
+///
+/// Whatever surrounds the application finds it in the response's extensions: a test, or a
+/// debugger.
+#[derive(Debug, Clone)]
+pub struct Propagated(Failure);
+
+impl Propagated {
+    /// The error and its request.
+    pub fn failure(&self) -> &Failure {
+        &self.0
+    }
+}
+
+pub(crate) type ErrorFunction = Erased<(), Failure, Response>;
+pub(crate) type BeforeFunction = Erased<(), (), Result<Option<Response>, Error>>;
+pub(crate) type AfterFunction = Erased<(), Response, Result<Response, Error>>;
+pub(crate) type TeardownFunction = Arc<dyn Fn(Option<&Failure>) -> Result<(), Error> + Send + Sync>;
+pub(crate) type Listener = Arc<dyn Fn(&Failure) + Send + Sync>;
+
+/// A registered handler with what it says about itself.
+#[derive(Clone)]
+pub(crate) struct Handler {
+    pub(crate) function: ErrorFunction,
+    pub(crate) on: Arc<str>,
+}
+
+/// What the whole app has in common.
+pub(crate) struct Core {
+    pub(crate) switches: Switches,
+    /// Called for each unhandled error, in order.
+    pub(crate) listeners: Vec<Listener>,
+    /// Some function has extractors.
+    pub(crate) wants_extensions: bool,
+}
+
+/// How the app treats errors; each is Flask's switch of the same name.
+#[derive(Debug, Clone, Default)]
+pub struct Switches {
+    /// Debug mode: unhandled errors propagate to the debugger, details are shown.
+    pub debug: bool,
+    /// Test mode: unhandled errors propagate to the test.
+    pub testing: bool,
+    /// Whether unhandled errors propagate; unset: in debug and test mode.
+    pub propagate_exceptions: Option<bool>,
+    /// Treats HTTP errors without a handler as unhandled.
+    pub trap_http_exceptions: bool,
+    /// Treats every 400 as unhandled.
+    pub trap_bad_request_errors: Option<bool>,
+    /// What is done with error responses that carry no error.
+    pub bare_status: BareStatus,
+    /// Whether HTTP errors of 500 and above are logged and reported as well. Unset: they are.
+    pub report_server_errors: Option<bool>,
+}
+
+impl Switches {
+    fn propagates(&self) -> bool {
+        self.propagate_exceptions
+            .unwrap_or(self.debug || self.testing)
+    }
+}
+
+/// What is done with error responses that carry no error, as axum's own 404.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum BareStatus {
+    /// Those without a body are HTTP errors: axum's 404 and 405, and a bare `StatusCode`.
+    #[default]
+    EmptyOnly,
+    /// Those with a plain text as well: the rejections of axum's own extractors.
+    Replace,
+    /// None.
+    Leave,
+}
+
+/// The routes of one scope: its handlers and hooks together with those of the scopes around it.
+pub(crate) struct Place {
+    pub(crate) core: Arc<Core>,
+    /// The dotted name of the blueprint.
+    pub(crate) blueprint: Option<Arc<str>>,
+    /// Innermost blueprint first, the app last.
+    pub(crate) tables: Vec<Arc<Table<Handler>>>,
+    /// In the order in which they run.
+    pub(crate) before: Vec<BeforeFunction>,
+    pub(crate) after: Vec<AfterFunction>,
+    pub(crate) teardown: Vec<TeardownFunction>,
+}
+
+impl Place {
+    fn has_hooks(&self) -> bool {
+        !(self.before.is_empty() && self.after.is_empty() && self.teardown.is_empty())
+    }
+}
+
+/// Wraps each route of a scope.
+#[derive(Clone)]
+pub(crate) struct PlaceLayer(pub(crate) Arc<Place>);
+
+impl Layer<Route> for PlaceLayer {
+    type Service = PlaceService;
+
+    fn layer(&self, inner: Route) -> PlaceService {
+        PlaceService {
+            inner,
+            place: Arc::clone(&self.0),
+        }
+    }
+}
+
+#[derive(Clone)]
+pub(crate) struct PlaceService {
+    inner: Route,
+    place: Arc<Place>,
+}
+
+impl Service<Request> for PlaceService {
+    type Response = Response;
+    type Error = Infallible;
+    type Future = PlaceFuture;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request) -> PlaceFuture {
+        let facts = RequestFacts::of(&request, self.place.core.wants_extensions);
+        if self.place.has_hooks() {
+            let run = run(Arc::clone(&self.place), self.inner.clone(), request, facts);
+            return PlaceFuture::Slow(Box::pin(run));
+        }
+        let place = Arc::clone(&self.place);
+        match panic::catch(|| self.inner.call(request)) {
+            Ok(view) => PlaceFuture::Fast(Catching(view), Some((place, facts))),
+            Err(error) => {
+                let settle =
+                    async move { respond(&place, &Arc::new(facts), Err(error)).await.response };
+                PlaceFuture::Slow(Box::pin(settle))
+            }
+        }
+    }
+}
+
+/// A request on its way: in the view, or in everything that surrounds it.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "the large one is the common one; a box would cost every request"
+)]
+pub(crate) enum PlaceFuture {
+    /// No hooks: straight to the view. Most requests end here, at no further cost.
+    Fast(
+        Catching<axum::routing::future::RouteFuture<Infallible>>,
+        Option<(Arc<Place>, RequestFacts)>,
+    ),
+    /// Hooks, or an error.
+    Slow(Pin<Box<dyn Future<Output = Response> + Send>>),
+}
+
+impl Future for PlaceFuture {
+    type Output = Result<Response, Infallible>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        loop {
+            match &mut *self {
+                Self::Fast(view, context) => {
+                    let Poll::Ready(outcome) = Pin::new(view).poll(cx) else {
+                        return Poll::Pending;
+                    };
+                    let outcome = outcome.map(|Ok(response)| response);
+                    match outcome {
+                        Ok(response) if is_good(&response) => return Poll::Ready(Ok(response)),
+                        outcome => {
+                            let (place, facts) = context
+                                .take()
+                                .expect("a finished future is not polled again");
+                            let settle = async move {
+                                respond(&place, &Arc::new(facts), outcome).await.response
+                            };
+                            *self = Self::Slow(Box::pin(settle));
+                        }
+                    }
+                }
+                Self::Slow(run) => return run.as_mut().poll(cx).map(Ok),
+            }
+        }
+    }
+}
+
+/// Tells whether a response can go out as it is.
+fn is_good(response: &Response) -> bool {
+    let status = response.status();
+    !status.is_client_error()
+        && !status.is_server_error()
+        && response.extensions().is_empty()
+        && response.body().size_hint().exact().is_some()
+}
+
+/// The way through hooks and view, in Flask's order.
+async fn run(
+    place: Arc<Place>,
+    mut view: Route,
+    request: Request,
+    facts: RequestFacts,
+) -> Response {
+    let facts = Arc::new(facts);
+    let outcome = match before(&place, &facts).await {
+        Ok(None) => match panic::catch(|| view.call(request)) {
+            Ok(view) => Catching(view).await.map(|Ok(response)| response),
+            Err(error) => Err(error),
+        },
+        Ok(Some(response)) => Ok(response),
+        Err(error) => Err(error),
+    };
+    let mut settled = respond(&place, &facts, outcome).await;
+    if !settled.propagated {
+        settled = after(&place, &facts, settled).await;
+    }
+    teardown(&place, settled.unhandled.as_ref());
+    settled.response
+}
+
+async fn before(place: &Place, facts: &RequestFacts) -> Result<Option<Response>, Error> {
+    for hook in &place.before {
+        let answer = Catching(hook.call((), facts.parts.clone())).await??;
+        if answer.is_some() {
+            return Ok(answer);
+        }
+    }
+    Ok(None)
+}
+
+/// Runs the after hooks; if one fails, that error is unhandled and all run again on its answer.
+async fn after(place: &Place, facts: &Arc<RequestFacts>, mut settled: Settled) -> Settled {
+    let mut response = std::mem::take(&mut settled.response);
+    for hook in &place.after {
+        response = match Catching(hook.call(response, facts.parts.clone())).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) | Err(error) => return after_failed(place, facts, error).await,
+        };
+    }
+    settled.response = response;
+    settled
+}
+
+async fn after_failed(place: &Place, facts: &Arc<RequestFacts>, error: Error) -> Settled {
+    let mut settled = unhandled(place, failure(place, facts, error)).await;
+    if settled.propagated {
+        return settled;
+    }
+    let mut response = std::mem::take(&mut settled.response);
+    for hook in &place.after {
+        // A hook that fails takes its response with it, so a copy is kept for this case.
+        let (sent, kept) = copy(response).await;
+        response = match Catching(hook.call(sent, facts.parts.clone())).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) | Err(error) => {
+                log::failed(
+                    "Request finalizing failed with an error while handling an error",
+                    &error,
+                );
+                settled.response = kept;
+                return settled;
+            }
+        };
+    }
+    settled.response = response;
+    settled
+}
+
+/// Doubles a response; of a body that is streamed only the first has it.
+async fn copy(response: Response) -> (Response, Response) {
+    let (parts, body) = response.into_parts();
+    if body.size_hint().exact().is_none() {
+        let copy = Response::from_parts(parts.clone(), Body::empty());
+        return (Response::from_parts(parts, body), copy);
+    }
+    // A body of known length that cannot be read is empty in both.
+    let bytes = axum::body::to_bytes(body, usize::MAX)
+        .await
+        .unwrap_or_default();
+    (
+        Response::from_parts(parts.clone(), Body::from(bytes.clone())),
+        Response::from_parts(parts, Body::from(bytes)),
+    )
+}
+
+/// Runs every teardown hook. One that fails changes nothing: the failure is logged.
+fn teardown(place: &Place, unhandled: Option<&Failure>) {
+    for hook in &place.teardown {
+        let outcome = panic::catch(|| hook(unhandled)).and_then(|outcome| outcome);
+        if let Err(error) = outcome {
+            log::failed("teardown hook failed", &error);
+        }
+    }
+}
+
+/// A response, and what it took to get there.
+struct Settled {
+    response: Response,
+    unhandled: Option<Failure>,
+    propagated: bool,
+}
+
+impl Settled {
+    fn answered(response: Response) -> Self {
+        Self {
+            response,
+            unhandled: None,
+            propagated: false,
+        }
+    }
+}
+
+fn failure(place: &Place, facts: &Arc<RequestFacts>, error: Error) -> Failure {
+    Failure {
+        error,
+        request: Arc::clone(facts),
+        blueprint: if facts.is_routed() {
+            place.blueprint.clone()
+        } else {
+            None
+        },
+    }
+}
+
+/// Decides what happens with the outcome of a view: handled, default page, or unhandled.
+///
+/// 1. No error: the response goes out.
+/// 2. A handler was found: its answer goes out; an error in it is unhandled.
+/// 3. An HTTP error without a handler: its default page.
+/// 4. Anything else is unhandled: log, report, and a 500.
+async fn respond(
+    place: &Place,
+    facts: &Arc<RequestFacts>,
+    outcome: Result<Response, Error>,
+) -> Settled {
+    let mut routing = false;
+    let mut own = None;
+    let error = match outcome {
+        Ok(mut response) => {
+            let extensions = response.extensions_mut();
+            if let Some(Record(error)) = extensions.remove::<Record>() {
+                error
+            } else if let Some(PassedOn(error)) = extensions.remove::<PassedOn>() {
+                return pass_on(place, &failure(place, facts, error)).await;
+            } else if let Some(Attached(error)) = extensions.remove::<Attached>() {
+                own = Some(response);
+                error
+            } else {
+                match bare_error(place, &response) {
+                    Some(error) => {
+                        routing = !facts.is_routed()
+                            || response.status() == StatusCode::METHOD_NOT_ALLOWED;
+                        error
+                    }
+                    None => return Settled::answered(super::stream::guard(response, place, facts)),
+                }
+            }
+        }
+        Err(error) => error,
+    };
+    let mut failure = failure(place, facts, error);
+    if routing {
+        // Routing failed before a blueprint was known.
+        failure.blueprint = None;
+    }
+    if let Some(error) = failure.error.downcast_ref::<HttpError>()
+        && error.status_code().is_none()
+        && let Some(response) = ready_response(error)
+    {
+        return Settled::answered(response);
+    }
+    let tables = if routing {
+        app_only(place)
+    } else {
+        &place.tables[..]
+    };
+    match answer(tables, &failure).await {
+        Some(Answer::Response(response)) => {
+            note_server_error(place, &failure);
+            Settled::answered(response)
+        }
+        Some(Answer::PassedOn(error)) => pass_on(place, &failure.with_error(error)).await,
+        Some(Answer::Failed(error)) => {
+            let error = error.in_context_of(failure.error.clone());
+            unhandled(place, failure.with_error(error)).await
+        }
+        None if own.is_some() => Settled::answered(own.unwrap_or_default()),
+        None if failure.error.code().is_none() || is_trapped(place, &failure.error) => {
+            unhandled(place, failure).await
+        }
+        None => default_page(place, &failure),
+    }
+}
+
+/// The default page of an error that a handler passed on; one without a code is unhandled.
+async fn pass_on(place: &Place, failure: &Failure) -> Settled {
+    if failure.error.code().is_some() {
+        default_page(place, failure)
+    } else {
+        unhandled(place, failure.clone()).await
+    }
+}
+
+fn default_page(place: &Place, failure: &Failure) -> Settled {
+    let noted = note_server_error(place, failure);
+    Settled::answered(page(place, failure, noted))
+}
+
+/// The scopes of an error that has no blueprint.
+fn app_only(place: &Place) -> &[Arc<Table<Handler>>] {
+    &place.tables[place.tables.len() - 1..]
+}
+
+/// Tells whether an HTTP error without a handler counts as unhandled.
+fn is_trapped(place: &Place, error: &Error) -> bool {
+    let switches = &place.core.switches;
+    switches.trap_http_exceptions
+        || (switches.trap_bad_request_errors == Some(true)
+            && error
+                .kind()
+                .is_some_and(|kind| kind.is_a(&crate::Kind::of_code(400))))
+}
+
+/// A response without an error that counts as one.
+fn bare_error(place: &Place, response: &Response) -> Option<Error> {
+    let status = response.status();
+    if !(status.is_client_error() || status.is_server_error()) {
+        return None;
+    }
+    let is_empty = response.body().size_hint().exact() == Some(0)
+        && !response.headers().contains_key(CONTENT_TYPE);
+    match place.core.switches.bare_status {
+        BareStatus::EmptyOnly | BareStatus::Replace if is_empty => {}
+        _ => return None,
+    }
+    let mut error = HttpError::new(status.as_u16());
+    for (name, value) in response.headers() {
+        error = error.header(name.clone(), value.clone());
+    }
+    Some(Error::from(error))
+}
+
+/// What a handler made of an error.
+enum Answer {
+    Response(Response),
+    /// It wants the default page of this error.
+    PassedOn(Error),
+    /// It failed itself.
+    Failed(Error),
+}
+
+/// Asks the handler for this error, if there is one.
+async fn answer(tables: &[Arc<Table<Handler>>], failure: &Failure) -> Option<Answer> {
+    let scopes: Scopes<'_> = tables.iter().map(|table| &**table).collect();
+    let found = find(&scopes, &failure.error)?;
+    log::answering(failure, &found.handler.on);
+    let parts = failure.request.parts.clone();
+    let call = panic::catch(|| found.handler.function.call(failure.clone(), parts));
+    let outcome = match call {
+        Ok(call) => Catching(call).await,
+        Err(error) => Err(error),
+    };
+    Some(match outcome {
+        Ok(mut response) => {
+            let extensions = response.extensions_mut();
+            if let Some(Record(error)) = extensions.remove::<Record>() {
+                Answer::Failed(error)
+            } else if let Some(PassedOn(error)) = extensions.remove::<PassedOn>() {
+                Answer::PassedOn(error)
+            } else {
+                extensions.remove::<Attached>();
+                Answer::Response(response)
+            }
+        }
+        Err(error) => Answer::Failed(error),
+    })
+}
+
+type Scopes<'a> = Vec<&'a Table<Handler>>;
+
+/// Logs and reports an error that nobody handled, and answers with a 500.
+async fn unhandled(place: &Place, failure: Failure) -> Settled {
+    notify(&place.core, &failure);
+    if place.core.switches.propagates() {
+        log::escaped(&failure);
+        let wrapped = failure.with_error(Error::from(HttpError::internal(failure.error.clone())));
+        let mut response = page(place, &wrapped, true);
+        response
+            .extensions_mut()
+            .insert(Propagated(failure.clone()));
+        return Settled {
+            response,
+            unhandled: Some(failure),
+            propagated: true,
+        };
+    }
+    log::unhandled(&failure);
+    let wrapped = failure.with_error(Error::from(HttpError::internal(failure.error.clone())));
+    let tables = if failure.blueprint.is_some() || place.blueprint.is_none() {
+        &place.tables[..]
+    } else {
+        app_only(place)
+    };
+    let response = match answer(tables, &wrapped).await {
+        Some(Answer::Response(response)) => response,
+        Some(Answer::Failed(error)) => {
+            log::escaped(&failure.with_error(error.in_context_of(wrapped.error.clone())));
+            page(place, &wrapped, true)
+        }
+        Some(Answer::PassedOn(_)) | None => page(place, &wrapped, true),
+    };
+    Settled {
+        response,
+        unhandled: Some(failure),
+        propagated: false,
+    }
+}
+
+/// Tells the listeners of an unhandled error. One that fails changes nothing.
+fn notify(core: &Core, failure: &Failure) {
+    for listener in &core.listeners {
+        if let Err(error) = panic::catch(|| listener(failure)) {
+            log::failed("a listener for unhandled errors failed", &error);
+        }
+    }
+}
+
+/// Logs and reports an HTTP error of 500 and above that was not trapped; tells whether it did.
+fn note_server_error(place: &Place, failure: &Failure) -> bool {
+    let is_server_error = failure.error.code().is_some_and(|code| code >= 500);
+    if !is_server_error || place.core.switches.report_server_errors == Some(false) {
+        return false;
+    }
+    notify(&place.core, failure);
+    log::unhandled(failure);
+    true
+}
+
+/// The default page of an HTTP error.
+fn page(place: &Place, failure: &Failure, noted: bool) -> Response {
+    let Some(error) = failure.error.as_http() else {
+        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    };
+    if let Some(response) = ready_response(&error) {
+        return response;
+    }
+    let request_id = noted.then(|| failure.request_id());
+    let mut response = Page {
+        error: &error,
+        format: format_for(failure.headers()),
+        request_id,
+        with_detail: place.core.switches.debug,
+    }
+    .response();
+    if let Some(id) = request_id.and_then(|id| id.parse().ok()) {
+        response.headers_mut().insert(REQUEST_ID, id);
+    }
+    response
+}
+
+/// Logs and reports an error in a body of which a part has been sent.
+pub(crate) fn stream_failed(core: &Core, failure: &Failure, bytes_sent: u64) {
+    notify(core, failure);
+    log::stream_failed(failure, bytes_sent);
+}

@@ -1,0 +1,28 @@
+//! Flask's error handling for axum.
+//!
+//! Reading order: `app` and `blueprint` (registering), `caught` and `function` (what a handler
+//! is), `handlers` (which one answers), `layer` (what happens to an error), `page`.
+
+mod app;
+mod blueprint;
+mod caught;
+mod explain;
+mod failure;
+mod function;
+mod handlers;
+mod layer;
+mod page;
+mod panic;
+mod scope;
+mod stream;
+
+pub use app::{App, Extension, init_app};
+pub use blueprint::Blueprint;
+pub use caught::{Catch, Caught, Exact, FromFailure};
+pub use explain::Explanation;
+pub use failure::Failure;
+pub use function::{AfterHook, AfterOutcome, BeforeHook, BeforeOutcome, ErrorHandler};
+pub use layer::{BareStatus, Propagated, Switches, attach};
+pub use page::{Format, format_for};
+pub use panic::Panic;
+pub use scope::{SetupError, TeardownOutcome};

@@ -1,0 +1,212 @@
+//! Default pages: HTML, problem+json or text.
+
+use axum::body::Body;
+use axum::response::Response;
+use http::header::{ACCEPT, CONTENT_TYPE};
+use http::{HeaderMap, HeaderValue};
+
+use crate::HttpError;
+
+/// The form of an error page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Format {
+    /// `text/html`.
+    Html,
+    /// `application/problem+json`, RFC 9457: <https://www.rfc-editor.org/rfc/rfc9457>.
+    Problem,
+    /// `text/plain`.
+    Text,
+}
+
+/// Chooses the form that the client likes best: HTML unless it prefers JSON or text.
+///
+/// Reads `Accept` as in RFC 9110: <https://www.rfc-editor.org/rfc/rfc9110#name-accept>.
+/// Of equals the one that was named more exactly wins, then HTML.
+pub fn format_for(headers: &HeaderMap) -> Format {
+    let mut best = (Format::Html, 0.0, 0);
+    let ranges = headers
+        .get_all(ACCEPT)
+        .iter()
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .take(RANGES_MAX);
+    for range in ranges {
+        let mut parts = range.split(';').map(str::trim);
+        let media = parts.next().unwrap_or_default().to_ascii_lowercase();
+        let quality = parts
+            .find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")))
+            .map_or(Some(1.0), |text| text.parse::<f32>().ok())
+            .filter(|quality| (0.0..=1.0).contains(quality))
+            .unwrap_or(0.0);
+        let (format, exactness) = match media.as_str() {
+            "text/html" | "application/xhtml+xml" => (Format::Html, 3),
+            "application/problem+json" | "application/json" => (Format::Problem, 3),
+            "text/plain" => (Format::Text, 3),
+            "text/*" | "*/*" => (Format::Html, 1),
+            "application/*" => (Format::Problem, 1),
+            media if media.ends_with("+json") => (Format::Problem, 2),
+            _ => continue,
+        };
+        if quality > best.1 || (quality > 0.0 && quality == best.1 && exactness > best.2) {
+            best = (format, quality, exactness);
+        }
+    }
+    best.0
+}
+
+/// More ranges than this are not read; browsers send fewer than ten.
+const RANGES_MAX: usize = 32;
+
+/// What a default page is made of.
+pub(crate) struct Page<'a> {
+    pub(crate) error: &'a HttpError,
+    pub(crate) format: Format,
+    /// Shown so that people can name it; only on pages of errors that were logged.
+    pub(crate) request_id: Option<&'a str>,
+    /// Whether details for developers may be shown.
+    pub(crate) with_detail: bool,
+}
+
+impl Page<'_> {
+    /// The response: status, the error's headers, and the page in its format.
+    pub(crate) fn response(&self) -> Response {
+        let (content_type, body) = match self.format {
+            Format::Html => ("text/html; charset=utf-8", self.html()),
+            Format::Problem => ("application/problem+json", self.problem()),
+            Format::Text => ("text/plain; charset=utf-8", self.text()),
+        };
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() = self.error.status();
+        *response.headers_mut() = self.error.headers();
+        response
+            .headers_mut()
+            .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+        response
+    }
+
+    fn description(&self) -> &str {
+        match self.error.private_detail() {
+            Some(detail) if self.with_detail => detail,
+            _ => self.error.public_description(),
+        }
+    }
+
+    fn html(&self) -> String {
+        let code = self.error.status().as_u16();
+        let name = escape(self.error.name());
+        let description = escape(self.description()).replace('\n', "<br>");
+        let mut page = format!(
+            "<!doctype html>\n<html lang=en>\n<title>{code} {name}</title>\n<h1>{name}</h1>\n<p>{description}</p>\n"
+        );
+        if let Some(id) = self.request_id {
+            page.push_str(&format!("<p><small>Request {}</small></p>\n", escape(id)));
+        }
+        page
+    }
+
+    fn problem(&self) -> String {
+        let mut problem = serde_json::json!({
+            "type": "about:blank",
+            "title": self.error.name(),
+            "status": self.error.status().as_u16(),
+            "detail": self.description(),
+        });
+        if let Some(id) = self.request_id {
+            problem["request_id"] = id.into();
+        }
+        problem.to_string()
+    }
+
+    fn text(&self) -> String {
+        let code = self.error.status().as_u16();
+        let mut text = format!("{code} {}\n", self.error.name());
+        let description = self.description();
+        if !description.is_empty() {
+            text.push_str(description);
+            text.push('\n');
+        }
+        if let Some(id) = self.request_id {
+            text.push_str(&format!("Request {id}\n"));
+        }
+        text
+    }
+}
+
+/// Escapes text for HTML, in elements and in attributes.
+pub(crate) fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&#34;"),
+            '\'' => escaped.push_str("&#39;"),
+            character => escaped.push(character),
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[track_caller]
+    fn check(accept: &str, expected: Format) {
+        let mut headers = HeaderMap::new();
+        headers.insert(ACCEPT, HeaderValue::from_str(accept).unwrap());
+        assert_eq!(format_for(&headers), expected, "{accept}");
+    }
+
+    #[test]
+    fn format_follows_accept() {
+        assert_eq!(format_for(&HeaderMap::new()), Format::Html);
+        check("*/*", Format::Html);
+        check("application/json", Format::Problem);
+        check("application/json, text/html;q=0.9", Format::Problem);
+        check("text/html, application/json", Format::Html);
+        check("text/plain", Format::Text);
+        check("application/vnd.api+json", Format::Problem);
+        check("image/png", Format::Html);
+        check("application/json;q=0", Format::Html);
+        check("application/json;q=2, text/plain;q=0.1", Format::Text);
+        check("*/*;q=0.5, application/problem+json;q=0.5", Format::Problem);
+        check(
+            "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
+            Format::Html,
+        );
+    }
+
+    #[test]
+    fn html_page_is_escaped() {
+        let error = HttpError::new(404).description("<b>'\"&\nnext");
+        let page = Page {
+            error: &error,
+            format: Format::Html,
+            request_id: None,
+            with_detail: false,
+        };
+        assert_eq!(
+            page.html(),
+            "<!doctype html>\n<html lang=en>\n<title>404 Not Found</title>\n<h1>Not Found</h1>\n\
+             <p>&lt;b&gt;&#39;&#34;&amp;<br>next</p>\n"
+        );
+    }
+
+    #[test]
+    fn detail_is_for_developers() {
+        let error = HttpError::new(400).detail("missing field");
+        let mut page = Page {
+            error: &error,
+            format: Format::Problem,
+            request_id: Some("r1"),
+            with_detail: false,
+        };
+        assert!(!page.problem().contains("missing field"));
+        page.with_detail = true;
+        assert!(page.problem().contains("missing field"));
+        assert!(page.problem().contains("\"request_id\":\"r1\""));
+    }
+}
