@@ -1,52 +1,133 @@
-//! What was learned about one project: functions that raise for everybody.
+//! What was learned about one project, because no single event shows it.
 //!
-//! A `require` or `check_status` raises the same error for many callers, and each caller is a
-//! different bug. Nothing in a single event shows that, but the project's events do.
+//! - Functions that raise for everybody: a `require` or `check_status` raises the same error for
+//!   many callers, and each caller is a different bug.
+//! - Words of messages that are data: `feed amber is stale`, `feed birch is stale`, …
+//! - Packages that were renamed: the new name never appears in a release of the old one.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::mem;
-use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
 
-/// Sites per generation; two generations are kept, so memory stays below a megabyte.
-const SITES_MAX: usize = 8192;
+/// Entries per generation of each kind; two generations are kept: a few megabytes at most.
+const ENTRIES_MAX: usize = 8192;
+/// Top level packages of a project; more of them are not told apart from renamed ones.
+const PACKAGES_MAX: usize = 16;
+/// Releases that are remembered for a package.
+const RELEASES_MAX: usize = 64;
+const PACKAGE_BYTES_MAX: usize = 80;
 
-/// What is known about throw sites. Old knowledge makes room for new.
+/// What is known about one project.
 #[derive(Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub(super) struct Learned {
-    young: HashMap<u64, Callers>,
-    old: HashMap<u64, Callers>,
+    /// The callers of throw sites.
+    callers: Seen,
+    /// The words at one position of a message.
+    words: Seen,
+    packages: Vec<Package>,
     #[serde(skip)]
     changed: bool,
 }
 
-/// The callers of a throw site, until there are enough of them.
+/// Different values of many keys. Old keys make room for new ones.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Seen {
+    young: HashMap<u64, Values>,
+    old: HashMap<u64, Values>,
+}
+
+/// The values of a key, until there are enough of them.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-struct Callers {
+struct Values {
     seen: Vec<u64>,
-    is_helper: bool,
+    enough: bool,
+}
+
+/// A top level package and the releases that it was seen in.
+#[derive(Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+struct Package {
+    name: String,
+    releases: VecDeque<u64>,
+}
+
+impl Seen {
+    /// Notes a value and says whether it is new, and whether there have been `enough` values.
+    fn note(&mut self, key: u64, value: u64, enough: usize) -> (bool, bool) {
+        if !self.young.contains_key(&key) {
+            let known = self.old.remove(&key).unwrap_or_default();
+            if self.young.len() >= ENTRIES_MAX {
+                self.old = mem::take(&mut self.young);
+            }
+            self.young.insert(key, known);
+        }
+        let values = self.young.entry(key).or_default();
+        if values.enough || values.seen.contains(&value) {
+            return (false, values.enough);
+        }
+        values.seen.push(value);
+        values.enough = values.seen.len() >= enough;
+        (true, values.enough)
+    }
 }
 
 impl Learned {
     /// Notes that `caller` led to `site` and says whether the site is a helper by now:
     /// whether it has raised for `callers_min` different callers.
-    pub(super) fn note(&mut self, site: u64, caller: u64, callers_min: usize) -> bool {
-        if !self.young.contains_key(&site) {
-            let known = self.old.remove(&site).unwrap_or_default();
-            if self.young.len() >= SITES_MAX {
-                self.old = mem::take(&mut self.young);
-            }
-            self.young.insert(site, known);
+    pub(super) fn note_caller(&mut self, site: u64, caller: u64, callers_min: usize) -> bool {
+        let (is_new, enough) = self.callers.note(site, caller, callers_min);
+        self.changed |= is_new;
+        enough
+    }
+
+    /// Notes a word at a position of an otherwise equal message, and says whether the position
+    /// is data by now.
+    pub(super) fn note_word(&mut self, position: u64, word: u64) -> bool {
+        const WORDS_MIN: usize = 3;
+        let (is_new, enough) = self.words.note(position, word, WORDS_MIN);
+        self.changed |= is_new;
+        enough
+    }
+
+    /// Notes a top level package of a release and returns the name that it had before, if all
+    /// speaks for a renaming: another package, and no release has both.
+    pub(super) fn note_package(&mut self, name: &str, release: u64) -> Option<&str> {
+        if name.len() > PACKAGE_BYTES_MAX {
+            return None;
         }
-        let callers = self.young.entry(site).or_default();
-        if !callers.is_helper && !callers.seen.contains(&caller) {
-            callers.seen.push(caller);
-            callers.is_helper = callers.seen.len() >= callers_min;
+        let at = self
+            .packages
+            .iter()
+            .position(|package| package.name == name);
+        let at = match at {
+            Some(at) => at,
+            None if self.packages.len() >= PACKAGES_MAX => return None,
+            None => {
+                self.packages.push(Package {
+                    name: name.to_owned(),
+                    releases: VecDeque::new(),
+                });
+                self.changed = true;
+                self.packages.len() - 1
+            }
+        };
+        let releases = &mut self.packages[at].releases;
+        if !releases.contains(&release) {
+            if releases.len() >= RELEASES_MAX {
+                releases.pop_front();
+            }
+            releases.push_back(release);
             self.changed = true;
         }
-        callers.is_helper
+        let shared = self.packages.iter().enumerate().any(|(other, package)| {
+            let own = &self.packages[at].releases;
+            other != at && package.releases.iter().any(|release| own.contains(release))
+        });
+        let former = self.packages[..at].first().filter(|_| !shared);
+        former.map(|package| package.name.as_str())
     }
 
     /// Says whether something was learned since the last call.
@@ -55,12 +136,15 @@ impl Learned {
     }
 }
 
-/// [`Learned::note`] behind a lock; a thread that panicked leaves nothing half done here.
-pub(super) fn note(learned: &Mutex<Learned>, site: u64, caller: u64, callers_min: usize) -> bool {
-    learned
-        .lock()
-        .unwrap_or_else(PoisonError::into_inner)
-        .note(site, caller, callers_min)
+/// A number for a list of texts, for what is only compared here (FNV-1a).
+pub(super) fn number<'t>(texts: impl IntoIterator<Item = &'t str>) -> u64 {
+    let mut hash = 0xcbf2_9ce4_8422_2325_u64;
+    for text in texts {
+        for byte in text.bytes().chain([0xff]) {
+            hash = (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
+        }
+    }
+    hash
 }
 
 #[cfg(test)]
@@ -70,27 +154,39 @@ mod tests {
     #[test]
     fn the_second_caller_makes_a_helper_and_it_stays_one() {
         let mut learned = Learned::default();
-        assert!(!learned.note(1, 10, 2));
-        assert!(!learned.note(1, 10, 2));
-        assert!(learned.note(1, 11, 2));
-        assert!(learned.note(1, 10, 2));
-        assert!(!learned.note(2, 10, 2));
+        assert!(!learned.note_caller(1, 10, 2));
+        assert!(!learned.note_caller(1, 10, 2));
+        assert!(learned.note_caller(1, 11, 2));
+        assert!(learned.note_caller(1, 10, 2));
+        assert!(!learned.note_caller(2, 10, 2));
         let text = serde_json::to_vec(&learned).unwrap();
         let mut again: Learned = serde_json::from_slice(&text).unwrap();
-        assert!(again.note(1, 12, 2));
+        assert!(again.note_caller(1, 12, 2));
     }
 
     #[test]
     fn memory_is_bounded_and_what_is_used_stays() {
-        let mut learned = Learned::default();
-        learned.note(0, 1, 2);
-        learned.note(0, 2, 2);
-        for site in 1..10 * SITES_MAX as u64 {
-            learned.note(site, 1, 2);
-            if site % 1000 == 0 {
-                assert!(learned.note(0, 3, 2), "{site}");
+        let mut seen = Seen::default();
+        seen.note(0, 1, 2);
+        seen.note(0, 2, 2);
+        for key in 1..10 * ENTRIES_MAX as u64 {
+            seen.note(key, 1, 2);
+            if key % 1000 == 0 {
+                assert!(seen.note(0, 3, 2).1, "{key}");
             }
         }
-        assert!(learned.young.len() + learned.old.len() <= 2 * SITES_MAX);
+        assert!(seen.young.len() + seen.old.len() <= 2 * ENTRIES_MAX);
+    }
+
+    #[test]
+    fn a_package_that_shares_no_release_is_the_old_one_renamed() {
+        let mut learned = Learned::default();
+        assert_eq!(learned.note_package("shop", 1), None);
+        assert_eq!(learned.note_package("shop", 2), None);
+        assert_eq!(learned.note_package("store", 3), Some("shop"));
+        assert_eq!(learned.note_package("lib", 2), None);
+        // Both in one release: two packages after all.
+        assert_eq!(learned.note_package("shop", 3), None);
+        assert_eq!(learned.note_package("store", 3), None);
     }
 }

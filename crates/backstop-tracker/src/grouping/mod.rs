@@ -15,6 +15,7 @@ mod chain;
 pub mod command;
 mod kind;
 mod learn;
+mod message;
 mod name;
 mod rules;
 mod site;

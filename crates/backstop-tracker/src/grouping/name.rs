@@ -154,6 +154,47 @@ fn rust(raw: &str) -> &str {
     segment(&raw[start..end.unwrap_or(raw.len())]).unwrap_or(last)
 }
 
+/// The type whose method a Rust function is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Receiver<'a> {
+    /// A method of the type of this name.
+    Type(&'a str),
+    /// A function of a module.
+    Free,
+    /// An inlined function: its name came without a path.
+    Unknown,
+}
+
+/// Reads the receiver of a Rust function; other languages name it in module or function.
+pub(super) fn receiver<'a>(family: Family, frame: &'a Frame) -> Receiver<'a> {
+    let raw = frame.function.as_deref().unwrap_or_default();
+    if family != Family::Rust {
+        return Receiver::Free;
+    }
+    let name = rust(raw);
+    let before = raw
+        .rfind(name)
+        .map_or("", |at| &raw[..at])
+        .trim_end_matches("::");
+    if before.is_empty() || before.ends_with('}') {
+        return Receiver::Unknown;
+    }
+    let own = match before.find("<impl ") {
+        Some(at) => &before[at + "<impl ".len()..],
+        None => before.trim_start_matches(['<', '&', '*']),
+    };
+    let own = own.split_once(" for ").map_or(own, |(_, ty)| ty);
+    let own = own.split(" as ").next().unwrap_or_default();
+    let own = own.trim_start_matches("dyn ").trim_start_matches("mut ");
+    let own = own.split(['<', '>', ' ']).next().unwrap_or_default();
+    let ty = own.rsplit("::").next().unwrap_or_default();
+    if ty.starts_with(char::is_uppercase) {
+        Receiver::Type(ty)
+    } else {
+        Receiver::Free
+    }
+}
+
 /// A path segment that names something and is not the hash of the legacy mangling.
 fn segment(text: &str) -> Option<&str> {
     let hash = text.len() == 17
@@ -419,6 +460,36 @@ mod tests {
         );
         assert_eq!(name(Family::Rust, "{async_fn_env#0}", ""), "Anonymous");
         assert_eq!(name(Family::Rust, "", ""), "Anonymous");
+    }
+
+    #[test]
+    fn rust_receivers() {
+        let check = |raw: &str, expected| {
+            let frame = Frame {
+                function: Some(raw.into()),
+                ..Frame::default()
+            };
+            assert_eq!(receiver(Family::Rust, &frame), expected, "{raw}");
+        };
+        check(
+            "<ledger::pay::Card as ledger::pay::Pay>::charge",
+            Receiver::Type("Card"),
+        );
+        check(
+            "<&mut ledger::Card<T> as ledger::Pay>::charge::{{closure}}",
+            Receiver::Type("Card"),
+        );
+        check("<ledger::pay::Card>::charge", Receiver::Type("Card"));
+        check("ledger::pay::Card<T>::charge", Receiver::Type("Card"));
+        check(
+            "ledger::pay::<impl ledger::Pay for ledger::Cash>::charge",
+            Receiver::Type("Cash"),
+        );
+        check("ledger::pay::{impl#6}::charge", Receiver::Unknown);
+        check("ledger::pay::charge", Receiver::Free);
+        check("charge<ledger::Card>", Receiver::Unknown);
+        check("{closure#0}", Receiver::Unknown);
+        check("", Receiver::Unknown);
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use backstop_protocol::Frame;
 
-use super::name::{Family, Name, function_name, place};
+use super::name::{Family, Name, Receiver, function_name, place, receiver};
 use super::rules;
 
 /// Frames beyond this many from the failing end are recursion or start-up code.
@@ -15,6 +15,8 @@ const FRAMES_MAX: usize = 250;
 pub(super) struct Function<'a> {
     /// The module, class or file; empty where a bundle hides it.
     pub(super) place: Cow<'a, str>,
+    /// The type whose method it is, where the language names it apart.
+    pub(super) receiver: &'a str,
     /// The name; empty for a function without one.
     pub(super) name: Cow<'a, str>,
 }
@@ -26,6 +28,8 @@ pub(super) struct Site<'a> {
     pub(super) function: Function<'a>,
     /// Whether the name would be the same in another build of the same source.
     pub(super) is_named: bool,
+    /// Whether the function may be a method whose type the name does not tell.
+    pub(super) lacks_receiver: bool,
     /// The frame itself.
     pub(super) frame: &'a Frame,
     /// Whether the user's own code raised the error, and not a library that it called.
@@ -52,11 +56,7 @@ pub(super) fn site<'a>(family: Family, frames: &'a [Frame]) -> Option<Site<'a>> 
         } else if is_generated(frame) {
             generated = generated.or(Some((index, is_innermost)));
         } else {
-            match function_name(family, frame) {
-                // A comprehension is a part of the function around it.
-                Name::Anonymous if family == Family::Python && older_own(frames, index) => {}
-                _ => return Some(make(family, frames, index, is_innermost)),
-            }
+            return Some(make(family, frames, index, is_innermost));
         }
     }
     generated.map(|(index, is_innermost)| make(family, frames, index, is_innermost))
@@ -74,6 +74,7 @@ pub(super) fn recursive<'a>(family: Family, frames: &'a [Frame]) -> Option<Funct
         .filter_map(|frame| match function_name(family.of_frame(frame), frame) {
             Name::Written(name) => Some(Function {
                 place: place_of(family, frame),
+                receiver: "",
                 name,
             }),
             _ => None,
@@ -92,7 +93,11 @@ pub(super) fn framework_frame<'a>(family: Family, frames: &'a [Frame]) -> Option
         let family = family.of_frame(frame);
         let place = place(family, frame);
         match function_name(family, frame) {
-            Name::Written(name) if !place.is_empty() => Some(Function { place, name }),
+            Name::Written(name) if !place.is_empty() => Some(Function {
+                place,
+                receiver: "",
+                name,
+            }),
             _ => None,
         }
     })
@@ -129,9 +134,11 @@ fn make<'a>(family: Family, frames: &'a [Frame], index: usize, is_innermost: boo
     let frame = &frames[index];
     let (function, is_named) = function(family, frames, index);
     let (caller, caller_frame) = caller(family, frames, index, &function);
+    let lacks_receiver = receiver(family.of_frame(frame), frame) == Receiver::Unknown;
     Site {
         function,
         is_named,
+        lacks_receiver,
         frame,
         is_innermost,
         caller,
@@ -144,43 +151,45 @@ fn function<'a>(family: Family, frames: &'a [Frame], index: usize) -> (Function<
     let frame = &frames[index];
     let family = family.of_frame(frame);
     let place = place_of(family, frame);
-    match function_name(family, frame) {
-        // In a bundle a name alone says too little: many modules have a `get`.
-        Name::Written(name) => {
-            let is_named = !place.is_empty();
-            (Function { place, name }, is_named)
-        }
-        Name::Minified => (
-            Function {
-                place,
-                name: "".into(),
-            },
-            false,
-        ),
-        Name::Anonymous => match parent(family, frames, index, &place) {
-            Some(name) => (Function { place, name }, true),
-            None => (
-                Function {
-                    place,
-                    name: "".into(),
-                },
-                false,
-            ),
+    let receiver = match receiver(family, frame) {
+        Receiver::Type(ty) => ty,
+        Receiver::Free | Receiver::Unknown => "",
+    };
+    let name = match function_name(family, frame) {
+        Name::Written(name) => Some(name),
+        Name::Minified => None,
+        Name::Anonymous => parent(family, frames, index, &place),
+    };
+    // In a bundle a name alone says too little: many modules have a `get`.
+    let is_named = name.is_some() && !place.is_empty();
+    (
+        Function {
+            place,
+            receiver,
+            name: name.unwrap_or_default(),
         },
-    }
+        is_named,
+    )
 }
 
-/// The named function around a closure: one that is active in the same file; where there are
-/// several, the one whose line is nearest.
+/// The named function around a closure: one that is active in the same file, and the one whose
+/// line is nearest. A function far from the closure only calls it.
 fn parent<'a>(
     family: Family,
     frames: &'a [Frame],
     index: usize,
     place: &str,
 ) -> Option<Cow<'a, str>> {
+    const DISTANCE_MAX: u64 = 10;
     if place.is_empty() {
         return None;
     }
+    // Without source there is nothing better than the nearest one.
+    let distance_max = if family == Family::Rust {
+        u64::MAX
+    } else {
+        DISTANCE_MAX
+    };
     let line = frames[index].lineno.unwrap_or_default();
     let mut best: Option<(u64, Cow<'a, str>)> = None;
     for frame in frames[..index]
@@ -193,7 +202,9 @@ fn parent<'a>(
         }
         if let Name::Written(name) = function_name(family, frame) {
             let distance = frame.lineno.unwrap_or_default().abs_diff(line);
-            if best.as_ref().is_none_or(|(nearest, _)| distance < *nearest) {
+            if distance <= distance_max
+                && best.as_ref().is_none_or(|(nearest, _)| distance < *nearest)
+            {
                 best = Some((distance, name));
             }
         }
@@ -247,12 +258,6 @@ pub(super) fn is_bundled(frame: &Frame) -> bool {
     const COLUMN_MIN: u64 = 300;
     frame.lineno.is_some_and(|line| line <= LINE_MAX)
         && frame.colno.is_some_and(|column| column >= COLUMN_MIN)
-}
-
-fn older_own(frames: &[Frame], index: usize) -> bool {
-    frames[..index]
-        .iter()
-        .any(|frame| frame.in_app == Some(true) && !is_generated(frame))
 }
 
 /// Says whether a frame's code was made at run time: `<string>`, `<rule-12>`, `(eval at …)`.

@@ -50,7 +50,7 @@ impl<'a> Statement<'a> {
     /// Says whether the statement raises an error on purpose.
     pub(super) fn raises(&self) -> bool {
         const VERBS: &[&str] = &[
-            "raise", "throw", "panic", "abort", "bail", "reject", "fatal",
+            "raise", "throw", "panic", "assert", "abort", "bail", "ensure", "reject", "fatal",
         ];
         VERBS.iter().any(|verb| self.has_word(verb))
     }

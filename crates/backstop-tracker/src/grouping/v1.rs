@@ -9,17 +9,19 @@
 //! 5. A message: its template.
 
 use std::borrow::Cow;
-use std::sync::Mutex;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use backstop_protocol::{Event, Exception, Frame};
+use serde_json::Value;
 
 use super::chain::{Chain, types};
 use super::kind::kind;
-use super::learn::{self, Learned};
+use super::learn::{Learned, number};
+use super::message::{learned_template, open_templates, proven_template};
 use super::name::Family;
 use super::site::{self, Function, Site};
 use super::statement::{Statement, plain_line};
-use super::value::{cut, literal_words, template};
+use super::value::{cut, literal_words};
 use super::{GroupHash, GroupKey, Grouping, Part};
 
 const VERSION: u16 = 1;
@@ -48,7 +50,7 @@ pub(super) fn group(event: &Event, learned: &Mutex<Learned>) -> Grouping {
         chain if !chain.line.is_empty() && !is_message(&chain) => {
             exception(family, event, &chain, learned, &mut keys)
         }
-        _ => message(event, &mut keys),
+        _ => message(event, learned, &mut keys),
     };
     Grouping {
         version: VERSION,
@@ -167,7 +169,7 @@ struct Facts<'a> {
     cause: &'a Exception,
 }
 
-fn facts<'a>(family: Family, line: &[&'a Exception]) -> Facts<'a> {
+fn facts<'a>(family: Family, event: &Event, line: &[&'a Exception]) -> Facts<'a> {
     let cause = line[line.len() - 1];
     let value = cause.value.as_deref().unwrap_or_default();
     let kind = kind(cause.ty.as_deref().unwrap_or_default(), value);
@@ -180,6 +182,10 @@ fn facts<'a>(family: Family, line: &[&'a Exception]) -> Facts<'a> {
     let subject = kind.and_then(|kind| kind.name);
     let subject = subject.filter(|name| is_in_source(family, site_statement.as_ref(), name));
     let is_raised_here = site.as_ref().is_some_and(|site| site.is_innermost);
+    let raising = site
+        .as_ref()
+        .filter(|_| is_raised_here)
+        .map(|site| site.frame);
     let (words, has_witness) = match &site_statement {
         Some(statement) if operation.is_empty() && is_raised_here && statement.raises() => {
             (statement.literal_words(value), true)
@@ -192,7 +198,7 @@ fn facts<'a>(family: Family, line: &[&'a Exception]) -> Facts<'a> {
         subject: subject.unwrap_or_default(),
         words,
         has_witness: has_witness || !operation.is_empty(),
-        template: template(value),
+        template: proven_template(event, value, raising),
         site,
         cause,
     }
@@ -225,7 +231,7 @@ fn exception(
 ) -> Said {
     let mut line = chain.line.clone();
     if !chain.members.is_empty() {
-        let members = distinct_members(family, chain);
+        let members = distinct_members(family, event, chain);
         if members.len() > 1 {
             let types = types(&line);
             let texts = types
@@ -250,7 +256,7 @@ fn exception(
         }
         line.extend(&chain.members[0]);
     }
-    let mut facts = facts(family, &line);
+    let mut facts = facts(family, event, &line);
     if facts.operation == "too deep"
         && let Some(function) = site::recursive(family, frames(facts.cause))
         && let Some(site) = &mut facts.site
@@ -259,19 +265,19 @@ fn exception(
         site.is_named = true;
     }
     match &facts.site {
-        Some(site) if site.is_named => named_site(event, &facts, site, learned, keys),
+        Some(site) if site.is_named => named_site(family, event, &facts, site, learned, keys),
         Some(site) => nameless_site(event, &facts, site, keys),
-        None => no_site(family, event, &line, &facts, keys),
+        None => no_site(family, event, &line, &facts, learned, keys),
     }
 }
 
 /// What identifies each member of a group of exceptions, without repetitions and order.
-fn distinct_members(family: Family, chain: &Chain<'_>) -> Vec<Vec<String>> {
+fn distinct_members(family: Family, event: &Event, chain: &Chain<'_>) -> Vec<Vec<String>> {
     let mut members: Vec<Vec<String>> = chain
         .members
         .iter()
         .map(|line| {
-            let facts = facts(family, line);
+            let facts = facts(family, event, line);
             let mut texts = facts.types;
             texts.extend([facts.operation.into(), facts.subject.into(), facts.words]);
             match facts.site {
@@ -291,40 +297,32 @@ fn distinct_members(family: Family, chain: &Chain<'_>) -> Vec<Vec<String>> {
 
 /// The function that raised can be named: the usual case.
 fn named_site(
+    family: Family,
     event: &Event,
     facts: &Facts<'_>,
     site: &Site<'_>,
     learned: &Mutex<Learned>,
     keys: &mut Keys,
 ) -> Said {
-    let types = facts.types.join("\n");
-    let Function { place, name } = &site.function;
-    let base = [
-        &types,
-        facts.operation,
-        facts.subject,
-        &facts.words,
-        place,
-        name,
-    ];
-    let caller = site
-        .caller
-        .as_ref()
-        .map(|caller| caller_identity(event, site, caller));
-    let with_caller = |caller| ["caller"].into_iter().chain(base).chain([caller]);
-    let is_helper = caller
-        .as_deref()
-        .is_some_and(|caller| is_helper(facts, site, caller, learned));
-    if let Some(caller) = caller.as_deref().filter(|_| is_helper) {
-        keys.add(Part::Caller, true, true, with_caller(caller));
-    } else {
-        keys.add(Part::Site, true, true, ["site"].into_iter().chain(base));
-        if let Some(caller) = &caller {
-            keys.add(Part::Caller, false, true, with_caller(caller));
-        }
-        // Where no statement told which words are written, any group of the function will do.
-        let bare = ["bare", &types, facts.operation, facts.subject, place, name];
-        keys.add(Part::BareSite, !facts.has_witness, true, bare);
+    let mut learned = lock(learned);
+    let former = former_place(family, event, &site.function.place, &mut learned);
+    let caller = site.caller.as_ref();
+    let mut is_helper = false;
+    // A renamed package is the same place: its hashes go under both names.
+    for place in former.as_deref().into_iter().chain([&*site.function.place]) {
+        let caller = caller.map(|caller| {
+            let former = former.as_ref().filter(|_| place != site.function.place);
+            let caller_place =
+                former.and_then(|_| former_place(family, event, &caller.place, &mut learned));
+            caller_identity(event, site, caller, caller_place.as_deref())
+        });
+        is_helper |= caller
+            .as_deref()
+            .is_some_and(|caller| is_helper_of(facts, site, place, caller, &mut learned));
+        add_site(facts, site, place, caller.as_deref(), is_helper, keys);
+    }
+    drop(learned);
+    if !is_helper {
         secondary(event, facts, site, true, keys);
     }
     let caller = site.caller.as_ref().filter(|_| is_helper);
@@ -335,53 +333,160 @@ fn named_site(
     )
 }
 
+/// Adds the hashes of a function that has a name.
+fn add_site(
+    facts: &Facts<'_>,
+    site: &Site<'_>,
+    place: &str,
+    caller: Option<&str>,
+    is_helper: bool,
+    keys: &mut Keys,
+) {
+    let types = facts.types.join("\n");
+    let Function { receiver, name, .. } = &site.function;
+    let base = |receiver| {
+        [
+            &types,
+            facts.operation,
+            facts.subject,
+            &facts.words,
+            place,
+            receiver,
+            name,
+        ]
+    };
+    let with_caller = |caller| ["caller"].into_iter().chain(base(receiver)).chain([caller]);
+    if let Some(caller) = caller.filter(|_| is_helper) {
+        keys.add(Part::Caller, true, true, with_caller(caller));
+        return;
+    }
+    keys.add(
+        Part::Site,
+        true,
+        true,
+        ["site"].into_iter().chain(base(receiver)),
+    );
+    if let Some(caller) = caller {
+        keys.add(Part::Caller, false, true, with_caller(caller));
+    }
+    // An inlined function does not tell its type and meets whatever method has its name.
+    if !receiver.is_empty() {
+        keys.add(
+            Part::Site,
+            true,
+            false,
+            ["site"].into_iter().chain(base("")),
+        );
+    }
+    if !receiver.is_empty() || site.lacks_receiver {
+        let method = ["method"].into_iter().chain(base(""));
+        keys.add(
+            Part::BareSite,
+            site.lacks_receiver,
+            !receiver.is_empty(),
+            method,
+        );
+    }
+    // Where no statement told which words are written, any group of the function will do.
+    let bare = [
+        "bare",
+        &types,
+        facts.operation,
+        facts.subject,
+        place,
+        receiver,
+        name,
+    ];
+    keys.add(Part::BareSite, !facts.has_witness, true, bare);
+}
+
+/// The place as it was called before its top level package was renamed.
+fn former_place(
+    family: Family,
+    event: &Event,
+    place: &str,
+    learned: &mut Learned,
+) -> Option<String> {
+    let release = event
+        .release
+        .as_deref()
+        .filter(|release| !release.is_empty())?;
+    if matches!(
+        family,
+        Family::Rust | Family::Js | Family::Ruby | Family::Other
+    ) {
+        return None;
+    }
+    let (top, rest) = place.split_once(['.', '\\'])?;
+    let former = learned.note_package(top, number([release]))?;
+    Some(format!(
+        "{former}{}{rest}",
+        &place[top.len()..top.len() + 1]
+    ))
+}
+
 /// A caller counts for a function that was written to raise for others.
-fn is_helper(facts: &Facts<'_>, site: &Site<'_>, caller: &str, learned: &Mutex<Learned>) -> bool {
-    /// Two callers in other modules are a helper's, three in the same module.
-    const FOREIGN_CALLERS_MIN: usize = 2;
-    const OWN_CALLERS_MIN: usize = 3;
-    let raises = match Statement::of(site.frame) {
+fn is_helper_of(
+    facts: &Facts<'_>,
+    site: &Site<'_>,
+    place: &str,
+    caller: &str,
+    learned: &mut Learned,
+) -> bool {
+    /// Two callers in other modules show a helper if it raises on purpose before our eyes.
+    const PROVEN_CALLERS_MIN: usize = 2;
+    /// Without the source, or in one module, it takes more.
+    const CALLERS_MIN: usize = 3;
+    let statement = Statement::of(site.frame);
+    let raises = match &statement {
         Some(statement) => statement.raises(),
         None => facts.operation.is_empty(),
     };
-    if !raises || !site.is_innermost {
+    if caller.is_empty() || !raises || !site.is_innermost {
         return false;
     }
     let is_own = site
         .caller
         .as_ref()
         .is_some_and(|caller| caller.place == site.function.place);
-    let callers_min = if is_own {
-        OWN_CALLERS_MIN
+    let is_proven = statement.is_some() && !is_own;
+    let callers_min = if is_proven {
+        PROVEN_CALLERS_MIN
     } else {
-        FOREIGN_CALLERS_MIN
+        CALLERS_MIN
     };
-    let Function { place, name } = &site.function;
-    let site = short(["site", &facts.types.join("\n"), place, name]);
-    learn::note(learned, site, short([caller]), callers_min)
+    let Function { receiver, name, .. } = &site.function;
+    let types = facts.types.iter().map(String::as_str);
+    let key = number(types.chain([place, receiver, name]));
+    learned.note_caller(key, number([caller]), callers_min)
 }
 
-/// The caller's name; for a nameless caller its source line, else the transaction.
-fn caller_identity(event: &Event, site: &Site<'_>, caller: &Function<'_>) -> String {
-    if !caller.name.is_empty() {
-        return format!("{}\n{}", caller.place, caller.name);
+/// The caller's name; for a nameless caller its source line, else nothing.
+fn caller_identity(
+    event: &Event,
+    site: &Site<'_>,
+    caller: &Function<'_>,
+    place: Option<&str>,
+) -> String {
+    let place = place.unwrap_or(&caller.place);
+    if !caller.name.is_empty() && !place.is_empty() {
+        return format!("{place}\n{}\n{}", caller.receiver, caller.name);
     }
     let line = site.caller_frame.and_then(plain_line);
-    line.unwrap_or_else(|| transaction(event).into_owned())
+    line.or_else(|| reliable_transaction(event).map(str::to_owned))
+        .unwrap_or_default()
 }
 
-fn short<'t>(texts: impl IntoIterator<Item = &'t str>) -> u64 {
-    let GroupHash(bytes) = GroupHash::of(VERSION, texts);
-    u64::from_le_bytes([
-        bytes[0], bytes[1], bytes[2], bytes[3], bytes[4], bytes[5], bytes[6], bytes[7],
-    ])
+fn lock(learned: &Mutex<Learned>) -> MutexGuard<'_, Learned> {
+    // A thread that panicked leaves nothing half done in there.
+    learned.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// A closure at top level, or a name that a minifier invented.
 fn nameless_site(event: &Event, facts: &Facts<'_>, site: &Site<'_>, keys: &mut Keys) -> Said {
     let types = facts.types.join("\n");
     let transaction = transaction(event);
-    let Function { place, name } = &site.function;
+    let Function { place, name, .. } = &site.function;
     keys.add(
         Part::Words,
         true,
@@ -420,7 +525,7 @@ fn nameless_site(event: &Event, facts: &Facts<'_>, site: &Site<'_>, keys: &mut K
 fn secondary(event: &Event, facts: &Facts<'_>, site: &Site<'_>, is_named: bool, keys: &mut Keys) {
     let types = facts.types.join("\n");
     let transaction = transaction(event);
-    let Function { place, name } = &site.function;
+    let Function { place, name, .. } = &site.function;
     let mut add = |part, texts: &[&str]| {
         keys.add(
             part,
@@ -471,6 +576,7 @@ fn no_site(
     event: &Event,
     line: &[&Exception],
     facts: &Facts<'_>,
+    learned: &Mutex<Learned>,
     keys: &mut Keys,
 ) -> Said {
     let types = facts.types.join("\n");
@@ -484,21 +590,13 @@ fn no_site(
             .value
             .as_deref()
             .filter(|_| line.len() > 1 && is_generic(&facts.types[0]));
-        let outer = outer.map(template).unwrap_or_default();
-        keys.add(
-            Part::Message,
-            true,
-            true,
-            ["value", &types, &facts.template, &outer],
-        );
-        return Said::new(
-            event,
-            None,
-            format!(
-                "{what} without a stack trace, with the message “{}”",
-                facts.template
-            ),
-        );
+        let outer = outer
+            .map(|text| proven_template(event, text, None))
+            .unwrap_or_default();
+        let scope = ["value", &format!("{types}\n{}\n{outer}", facts.operation)];
+        let shown = add_text(scope, &facts.template, false, learned, keys);
+        let reason = format!("{what} without a stack trace, with the message “{shown}”");
+        return Said::new(event, None, reason);
     };
     let transaction = transaction(event);
     let package = frame
@@ -534,6 +632,20 @@ fn is_generic(ty: &str) -> bool {
     matches!(ty, "" | "Error" | "Exception" | "RuntimeError" | "panic")
 }
 
+/// The transaction, if the sender says that it is a route or a name and not a path with values.
+fn reliable_transaction(event: &Event) -> Option<&str> {
+    let source = event
+        .other
+        .get("transaction_info")
+        .and_then(|info| info.get("source"));
+    let source = source.and_then(|source| source.as_str());
+    let is_reliable = matches!(
+        source,
+        Some("route" | "component" | "view" | "task" | "custom")
+    );
+    event.transaction.as_deref().filter(|_| is_reliable)
+}
+
 /// The transaction without the ids in its path.
 fn transaction(event: &Event) -> Cow<'_, str> {
     let name = event.transaction.as_deref().unwrap_or_default();
@@ -555,15 +667,10 @@ fn transaction(event: &Event) -> Cow<'_, str> {
 }
 
 /// A message without an exception.
-fn message(event: &Event, keys: &mut Keys) -> Said {
+fn message(event: &Event, learned: &Mutex<Learned>, keys: &mut Keys) -> Said {
     let (has_template, text) = message_text(event);
-    let template = if has_template {
-        text.to_owned()
-    } else {
-        template(text)
-    };
     let logger = event.logger.as_deref().unwrap_or_default();
-    if template.is_empty() {
+    if text.is_empty() {
         keys.add(Part::Nothing, true, true, ["nothing", logger]);
         return Said::new(
             event,
@@ -571,12 +678,57 @@ fn message(event: &Event, keys: &mut Keys) -> Said {
             "events that carry neither an exception nor a message".into(),
         );
     }
-    keys.add(Part::Message, true, true, ["message", logger, &template]);
+    let template = if has_template {
+        text.to_owned()
+    } else {
+        proven_template(event, text, logging_frame(event))
+    };
+    let shown = add_text(["message", logger], &template, has_template, learned, keys);
     Said::new(
         event,
         None,
-        format!("events with the message “{template}”, whatever the values in it"),
+        format!("events with the message “{shown}”, whatever the values in it"),
     )
+}
+
+/// Adds the hashes of a text that stands alone, and returns the template that decides.
+fn add_text(
+    scope: [&str; 2],
+    template: &str,
+    is_certain: bool,
+    learned: &Mutex<Learned>,
+    keys: &mut Keys,
+) -> String {
+    keys.add(
+        Part::Message,
+        true,
+        true,
+        scope.into_iter().chain([template]),
+    );
+    if is_certain {
+        return template.to_owned();
+    }
+    let open = open_templates(template);
+    let found = learned_template(&mut lock(learned), &scope.join("\n"), &open);
+    for (index, (open, _)) in open.iter().enumerate() {
+        let texts = scope.into_iter().chain(["open", open]);
+        keys.add(Part::Message, found == Some(index), true, texts);
+    }
+    found.map_or_else(|| template.to_owned(), |index| open[index].0.clone())
+}
+
+/// The frame that logged a message with a stack: the user's innermost one.
+fn logging_frame(event: &Event) -> Option<&Frame> {
+    let stack = event
+        .exception
+        .last()
+        .and_then(|exception| exception.stacktrace.as_ref());
+    let stack = stack.or(event.stacktrace.as_ref())?;
+    stack
+        .frames
+        .iter()
+        .rev()
+        .find(|frame| frame.in_app == Some(true))
 }
 
 /// The message's template if the sender gave one, else its text.
@@ -590,7 +742,13 @@ fn message_text(event: &Event) -> (bool, &str) {
         Some(message) => {
             let raw = message.message.as_deref();
             let formatted = message.formatted.as_deref();
-            let is_template = raw.is_some() && formatted.is_some() && raw != formatted;
+            let has_params = match &message.params {
+                Some(Value::Array(params)) => !params.is_empty(),
+                Some(Value::Object(params)) => !params.is_empty(),
+                _ => false,
+            };
+            let is_filled_in = formatted.is_some() && raw != formatted;
+            let is_template = raw.is_some() && (is_filled_in || has_params);
             (is_template, raw.or(formatted).unwrap_or_default())
         }
         None => (false, legacy.or(synthetic).unwrap_or_default()),
