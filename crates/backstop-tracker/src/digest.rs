@@ -51,7 +51,7 @@ pub struct Digest {
     store: Store,
     codec: Codec,
     groupers: RwLock<HashMap<ProjectId, Arc<Grouper>>>,
-    writer: Option<JoinHandle<()>>,
+    writer: Mutex<Option<JoinHandle<()>>>,
 }
 
 /// Where an event came from.
@@ -143,7 +143,7 @@ impl Digest {
             store,
             codec: Codec::default(),
             groupers: RwLock::default(),
-            writer: Some(writer),
+            writer: Mutex::new(Some(writer)),
         })
     }
 
@@ -224,10 +224,15 @@ impl Digest {
     }
 
     /// Writes what waits, and ends; later submissions are refused.
-    pub fn stop(&mut self) {
+    pub fn stop(&self) {
         self.shared.lock().stopping = true;
         self.shared.filled.notify_all();
-        if let Some(writer) = self.writer.take() {
+        let writer = self
+            .writer
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take();
+        if let Some(writer) = writer {
             // A panic of the writer was printed when it happened.
             let _ = writer.join();
             if let Err(error) = self.keep_learned() {

@@ -66,6 +66,19 @@ pub struct ServeLock {
     _file: File,
 }
 
+/// Turns "there is no such thing" into `None`.
+///
+/// # Errors
+///
+/// Every other error.
+pub fn optional<T>(result: Result<T, Error>) -> Result<Option<T>, Error> {
+    match result {
+        Ok(found) => Ok(Some(found)),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 impl Store {
     /// Opens the store in `directory`; makes both if they are not there.
     ///

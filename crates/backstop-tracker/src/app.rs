@@ -1,0 +1,77 @@
+//! The tracker as one value: what its parts share, and the router that serves them.
+
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use anyhow::{Context, Result};
+use axum::Router;
+use axum::http::{StatusCode, Uri};
+use axum::response::{IntoResponse, Json};
+use backstop_protocol::Timestamp;
+use minijinja::Environment;
+use serde_json::json;
+
+use crate::config::{Config, host_of};
+use crate::digest::Digest;
+use crate::store::Store;
+
+/// A tracker: the store, the settings and the templates; cloning is cheap.
+#[derive(Clone)]
+pub struct Tracker(pub(crate) Arc<Parts>);
+
+pub(crate) struct Parts {
+    pub(crate) store: Store,
+    pub(crate) digest: Arc<Digest>,
+    pub(crate) templates: Environment<'static>,
+    /// The address under which people and clients reach the server, without a slash at the end.
+    pub(crate) public_url: String,
+    /// The path of the public address, for links: empty or `/prefix`.
+    pub(crate) root: String,
+}
+
+/// Reads the clock; every decision below takes its result as an argument.
+pub fn now() -> Timestamp {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    Timestamp::from_micros(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+}
+
+impl Tracker {
+    /// Puts a tracker together.
+    ///
+    /// # Errors
+    ///
+    /// A template in `DIR/templates` cannot be read or understood.
+    pub fn new(
+        store: Store,
+        digest: Arc<Digest>,
+        config: &Config,
+        public_url: &str,
+    ) -> Result<Tracker> {
+        let templates = crate::web::templates(&config.data.join("templates"))
+            .context("cannot load the templates")?;
+        let host = host_of(public_url).unwrap_or_default();
+        let root = public_url
+            .split_once(host)
+            .map(|(_, path)| path)
+            .unwrap_or_default();
+        Ok(Tracker(Arc::new(Parts {
+            store,
+            digest,
+            templates,
+            public_url: public_url.to_owned(),
+            root: root.trim_end_matches('/').to_owned(),
+        })))
+    }
+
+    /// Returns the routes of the tracker: ingest, pages and web API.
+    pub fn router(&self) -> Router {
+        crate::web::router(self.clone()).fallback(no_such_path)
+    }
+}
+
+async fn no_such_path(uri: Uri) -> impl IntoResponse {
+    let detail = format!("there is nothing at {}", uri.path());
+    (StatusCode::NOT_FOUND, Json(json!({ "detail": detail })))
+}

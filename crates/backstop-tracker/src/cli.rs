@@ -1,0 +1,255 @@
+//! The command line: what can be asked of the program, as types.
+//!
+//! Every option of `serve` can also be set in the environment (`BACKSTOP_…`) and in `config.yaml`
+//! of the data directory; the command line wins over the environment, the environment over the
+//! file. The names are a contract: scripts rely on them.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  it could not be done; the reason is on standard error
+  2  the command line was not understood
+  3  `check` found damage";
+
+/// An error tracker in one process and one file. Any Sentry SDK can send to it.
+#[derive(Debug, Parser)]
+#[command(name = "backstop", version, max_term_width = 100, after_help = EXIT_CODES)]
+pub struct Cli {
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Accept events, group them into issues, send mails and show the web pages
+    #[command(after_help = "\
+Examples:
+  backstop serve --data /var/lib/backstop --listen 0.0.0.0:9000 \\
+      --public-url https://errors.example.com --smtp smtps://user:password@mail.example.com
+  BACKSTOP_DATA=/var/lib/backstop backstop serve
+
+Prints `listening on http://…` when it accepts. SIGTERM and Ctrl-C finish what was begun and exit 0.")]
+    Serve(ServeArgs),
+    /// Start a tracker and a shop that fails in seven ways, and show where to look
+    #[command(after_help = "\
+Examples:
+  backstop demo
+  backstop demo --once --data /tmp/demo")]
+    Demo(DemoArgs),
+    /// Make and list projects
+    #[command(subcommand)]
+    Project(ProjectCommand),
+    /// Make tokens for the web API
+    #[command(subcommand)]
+    Token(TokenCommand),
+    /// Make users and one-time sign-in links
+    #[command(subcommand)]
+    User(UserCommand),
+    /// The shop of the demonstration
+    #[command(hide = true)]
+    DemoShop(DemoShopArgs),
+}
+
+/// Where the store is.
+#[derive(Debug, Clone, Args)]
+pub struct Data {
+    /// The data directory; made if it is missing
+    #[arg(
+        long,
+        env = "BACKSTOP_DATA",
+        value_name = "DIR",
+        default_value = "backstop-data"
+    )]
+    pub data: PathBuf,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct ServeArgs {
+    #[command(flatten)]
+    pub data: Data,
+    /// The address to listen on; port 0 takes a free one [default: 127.0.0.1:9000]
+    #[arg(long, env = "BACKSTOP_LISTEN", value_name = "HOST:PORT")]
+    pub listen: Option<String>,
+    /// The mail server: smtp://host[:port], smtp://host?tls=required or smtps://user:password@host
+    #[arg(
+        long,
+        env = "BACKSTOP_SMTP",
+        value_name = "URL",
+        hide_env_values = true
+    )]
+    pub smtp: Option<String>,
+    /// Write mails as .eml files into this directory [default: DIR/mail without --smtp]
+    #[arg(long, env = "BACKSTOP_MAIL_DIR", value_name = "DIR")]
+    pub mail_dir: Option<PathBuf>,
+    /// The sender of mails [default: backstop@ the host of the public URL]
+    #[arg(long, env = "BACKSTOP_MAIL_FROM", value_name = "ADDRESS")]
+    pub mail_from: Option<String>,
+    /// Who gets mails while there is no user [default: root@localhost]
+    #[arg(long, env = "BACKSTOP_MAIL_TO", value_name = "ADDRESS")]
+    pub mail_to: Option<String>,
+    /// The address under which people and clients reach the server [default: http://LISTEN]
+    #[arg(long, env = "BACKSTOP_PUBLIC_URL", value_name = "URL")]
+    pub public_url: Option<String>,
+    /// Settings as YAML: the same names with `_` for `-` [default: DIR/config.yaml if it is there]
+    #[arg(long, env = "BACKSTOP_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct DemoArgs {
+    #[command(flatten)]
+    pub data: Data,
+    /// Let everything fail once, print the table and exit
+    #[arg(long)]
+    pub once: bool,
+    /// Print the table as JSON
+    #[arg(long, requires = "once")]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum ProjectCommand {
+    /// Make a project and print its DSN
+    #[command(after_help = "\
+Examples:
+  backstop project create shop
+  backstop project create shop --org acme --json
+  backstop project create shop --id 4505 --key 0123456789abcdef0123456789abcdef
+
+Give --id and --key to keep the DSN that your clients have. Works while a server runs on DIR.")]
+    Create(ProjectCreateArgs),
+    /// List the projects with their DSNs
+    List(ListArgs),
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct ProjectCreateArgs {
+    /// What people call it, usually the program's name
+    pub name: String,
+    #[command(flatten)]
+    pub data: Data,
+    /// The organization it belongs to [default: main]
+    #[arg(long, value_name = "ORG")]
+    pub org: Option<String>,
+    /// The numeric id in the DSN; the next free one if not given
+    #[arg(long, value_name = "N")]
+    pub id: Option<u64>,
+    /// The public key in the DSN; random if not given
+    #[arg(long, value_name = "32HEX")]
+    pub key: Option<String>,
+    /// The secret key that old clients have in their DSN
+    #[arg(long, value_name = "32HEX")]
+    pub secret: Option<String>,
+    /// The address in the printed DSN, if no server has run on DIR yet
+    #[arg(long, env = "BACKSTOP_PUBLIC_URL", value_name = "URL")]
+    pub public_url: Option<String>,
+    /// Print an object with id, slug, org, dsn
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// Something that lists.
+#[derive(Debug, Clone, Args)]
+pub struct ListArgs {
+    #[command(flatten)]
+    pub data: Data,
+    /// Print JSON
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum TokenCommand {
+    /// Make a bearer token for the web API and print it; it cannot be shown again
+    #[command(after_help = "\
+Examples:
+  backstop token create --data /var/lib/backstop
+  curl -H \"Authorization: Bearer $(backstop token create)\" http://127.0.0.1:9000/api/0/")]
+    Create(TokenCreateArgs),
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct TokenCreateArgs {
+    #[command(flatten)]
+    pub data: Data,
+    /// What the token may do, for example `event:read`; give it more than once for more
+    /// [default: everything]
+    #[arg(long, value_name = "SCOPE")]
+    pub scope: Vec<String>,
+    /// Print an object with token and scopes
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum UserCommand {
+    /// Make a user and print a link that signs in once
+    #[command(after_help = "\
+Example:
+  backstop user create ada@example.com")]
+    Create(UserArgs),
+    /// Print a new link that signs an existing user in once
+    SignIn(UserArgs),
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct UserArgs {
+    /// The e-mail address; alerts go there
+    pub email: String,
+    #[command(flatten)]
+    pub data: Data,
+    /// Print an object with email and link
+    #[arg(long)]
+    pub json: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub struct DemoShopArgs {
+    #[arg(long)]
+    pub dsn: String,
+    #[arg(long)]
+    pub listen: SocketAddr,
+    #[arg(long)]
+    pub database: PathBuf,
+    #[arg(long)]
+    pub invoices: PathBuf,
+    #[arg(long)]
+    pub pictures: PathBuf,
+    #[arg(long)]
+    pub payments: String,
+    #[arg(long)]
+    pub stock: SocketAddr,
+}
+
+impl ServeArgs {
+    /// The options of a server of which only the data directory is given.
+    pub fn of(data: Data) -> ServeArgs {
+        ServeArgs {
+            data,
+            listen: None,
+            smtp: None,
+            mail_dir: None,
+            mail_from: None,
+            mail_to: None,
+            public_url: None,
+            config: None,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

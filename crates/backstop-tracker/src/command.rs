@@ -1,0 +1,183 @@
+//! What each command does.
+
+use std::io::{IsTerminal, Write};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use serde_json::json;
+
+use crate::app::now;
+use crate::cli::{
+    Command, Data, ListArgs, ProjectCommand, ProjectCreateArgs, TokenCommand, TokenCreateArgs,
+    UserArgs, UserCommand,
+};
+use crate::config::LISTEN_DEFAULT;
+use crate::model::{Key, NewProject, Project, ProjectId};
+use crate::serve;
+use crate::store::{self, Store};
+use crate::web::dsn;
+
+/// How long a one-time sign-in link works.
+const LINK_SECONDS: i64 = 24 * 3_600;
+
+/// Where the address of the server that ran last is noted in the data directory.
+const ADDRESS_FILE: &str = "public-url";
+
+/// Does what the command line says.
+///
+/// # Errors
+///
+/// Whatever kept it from being done, with the reasons as its sources.
+pub fn run(command: Command) -> Result<ExitCode> {
+    match command {
+        Command::Serve(args) => serve::run(&args).map(|()| ExitCode::SUCCESS),
+        Command::Demo(args) => crate::demo::run(&args),
+        Command::DemoShop(args) => crate::demo::run_shop(args),
+        Command::Project(ProjectCommand::Create(args)) => project_create(&args),
+        Command::Project(ProjectCommand::List(args)) => project_list(&args),
+        Command::Token(TokenCommand::Create(args)) => token_create(&args),
+        Command::User(UserCommand::Create(args)) => user(&args, true),
+        Command::User(UserCommand::SignIn(args)) => user(&args, false),
+    }
+}
+
+fn open(data: &Data) -> Result<Store> {
+    let directory = &data.data;
+    Store::open(directory)
+        .with_context(|| format!("cannot open the store in {}", directory.display()))
+}
+
+fn print(text: impl std::fmt::Display) -> Result<ExitCode> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{text}").context("cannot write to standard output")?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Notes the address of the server, so that a DSN that is printed later has it.
+pub(crate) fn note_public_url(store: &Store, public_url: &str) -> Result<()> {
+    std::fs::write(store.directory().join(ADDRESS_FILE), public_url)
+        .context("cannot note the server's address in the data directory")
+}
+
+fn public_url(store: &Store, given: Option<&str>) -> String {
+    if let Some(url) = given {
+        return url.trim_end_matches('/').to_owned();
+    }
+    // No server has run here yet, or the note is gone: the default address is the best guess.
+    std::fs::read_to_string(store.directory().join(ADDRESS_FILE))
+        .unwrap_or_else(|_| format!("http://{LISTEN_DEFAULT}"))
+}
+
+fn project_create(args: &ProjectCreateArgs) -> Result<ExitCode> {
+    let key = |name: &str, text: &Option<String>| {
+        text.as_deref()
+            .map(|text| {
+                text.parse::<Key>()
+                    .with_context(|| format!("invalid {name} {text:?}"))
+            })
+            .transpose()
+    };
+    let wish = NewProject {
+        name: args.name.clone(),
+        organization: args.org.clone(),
+        id: args.id.map(ProjectId),
+        key: key("--key", &args.key)?,
+        secret: key("--secret", &args.secret)?,
+        ..NewProject::default()
+    };
+    let store = open(&args.data)?;
+    let project = store
+        .create_project(&wish, now())
+        .with_context(|| format!("cannot make the project {:?}", args.name))?;
+    let public_url = public_url(&store, args.public_url.as_deref());
+    if args.json {
+        return print(project_json(&project, &public_url));
+    }
+    print(dsns(&project, &public_url).join("\n"))
+}
+
+fn project_list(args: &ListArgs) -> Result<ExitCode> {
+    let store = open(&args.data)?;
+    let projects = store.projects()?;
+    let public_url = public_url(&store, None);
+    if args.json {
+        let list: Vec<_> = projects
+            .iter()
+            .map(|project| project_json(project, &public_url))
+            .collect();
+        return print(json!(list));
+    }
+    if projects.is_empty() && std::io::stderr().is_terminal() {
+        eprintln!("There is no project yet: `backstop project create NAME` makes one.");
+    }
+    for project in &projects {
+        for dsn in dsns(project, &public_url) {
+            print(format_args!(
+                "{}/{}\t{dsn}",
+                project.organization, project.slug
+            ))?;
+        }
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn dsns(project: &Project, public_url: &str) -> Vec<String> {
+    let active = project.keys.iter().filter(|key| key.active);
+    active.map(|key| dsn(public_url, project, key)).collect()
+}
+
+fn project_json(project: &Project, public_url: &str) -> serde_json::Value {
+    let dsns = dsns(project, public_url);
+    json!({
+        "id": project.id.to_string(),
+        "slug": project.slug,
+        "org": project.organization,
+        "name": project.name,
+        "key": project.keys.first().map(|key| key.public.to_string()),
+        "dsn": dsns.first(),
+        "dateCreated": project.created,
+    })
+}
+
+fn token_create(args: &TokenCreateArgs) -> Result<ExitCode> {
+    let token = open(&args.data)?.create_token("command line", &args.scope, now())?;
+    if args.json {
+        return print(json!({ "token": token.expose(), "scopes": args.scope }));
+    }
+    print(token.expose())
+}
+
+fn user(args: &UserArgs, create: bool) -> Result<ExitCode> {
+    let store = open(&args.data)?;
+    let user = if create {
+        store.create_user(&args.email, "", now())?
+    } else {
+        let users = store.users()?;
+        let known = users
+            .into_iter()
+            .find(|user| user.email.eq_ignore_ascii_case(&args.email));
+        known.with_context(|| {
+            format!(
+                "there is no user {0}: `backstop user create {0}` makes one",
+                args.email
+            )
+        })?
+    };
+    let link = sign_in_link(&store, user.id, &public_url(&store, None))?;
+    if args.json {
+        return print(json!({ "email": user.email, "link": link }));
+    }
+    print(link)
+}
+
+/// Makes a link that signs a user in once.
+pub(crate) fn sign_in_link(
+    store: &Store,
+    user: crate::model::UserId,
+    public_url: &str,
+) -> Result<String, store::Error> {
+    let expires = now().micros() + LINK_SECONDS * 1_000_000;
+    let expires = backstop_protocol::Timestamp::from_micros(expires);
+    let secret = store.create_sign_in_link(user, expires)?;
+    Ok(format!("{public_url}/sign-in/{}/", secret.expose()))
+}

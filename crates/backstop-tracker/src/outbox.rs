@@ -1,0 +1,301 @@
+//! Mail about issues: takes the alerts that are due from the store and sends them.
+//!
+//! The store decides who is told of what, in the same transaction as the event; here the words are
+//! found and the mail is handed over. What could not be sent stays in the store and is tried again,
+//! under the same Message-ID, so that a mail program shows it once.
+
+use std::fmt::Write as _;
+use std::sync::Arc;
+use std::time::Duration;
+
+use backstop::mail::{Mail, MailErrorKind, Mailer};
+use backstop_protocol::{Event, Frame, Timestamp};
+
+use crate::app::now;
+use crate::digest::Digest;
+use crate::model::{Alert, AlertKind, StoredEvent, Which};
+use crate::store::{self, Store};
+
+/// Alerts taken at a time; a storm of new issues beyond the first mails becomes one digest.
+const ALERTS_MAX: usize = 200;
+
+/// Single mails in one round; whoever breaks more at once wants a list.
+const MAILS_MAX: usize = 10;
+
+/// Frames shown in a mail; the page has all.
+const FRAMES_MAX: usize = 8;
+
+/// Characters of a variable shown in a mail.
+const VALUE_CHARS_MAX: usize = 120;
+
+/// Looks for due alerts at least this often, for those that another process made.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+/// Sends the alerts of a store.
+pub struct Outbox {
+    /// Where alerts and events are.
+    pub store: Store,
+    /// How mails leave.
+    pub mailer: Mailer,
+    /// The sender of mails.
+    pub from: String,
+    /// Who gets mails while there is no user.
+    pub fallback_to: String,
+    /// The address of this server for links.
+    pub public_url: String,
+}
+
+impl Outbox {
+    /// Sends what is due, for ever; cancel it at any await.
+    pub async fn run(self: Arc<Outbox>, digest: Arc<Digest>) {
+        loop {
+            let outbox = Arc::clone(&self);
+            match tokio::task::spawn_blocking(move || outbox.send_due(now())).await {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    tracing::error!(error = format!("{error:#}"), "alerts cannot be read");
+                }
+                Err(error) => tracing::error!(%error, "sending alerts panicked"),
+            }
+            let rung = tokio::time::timeout(PATIENCE, digest.alerts_due()).await;
+            drop(rung); // Whether rung or tired of waiting: look again.
+        }
+    }
+
+    /// Sends what is due at `now`; returns when everything was sent or noted as failed.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be read or written; a mail that cannot be sent is noted in the store.
+    pub fn send_due(&self, now: Timestamp) -> Result<(), store::Error> {
+        loop {
+            let alerts = self.store.due_alerts(now, ALERTS_MAX)?;
+            if alerts.is_empty() {
+                return Ok(());
+            }
+            let to = self.receivers()?;
+            let mut by_issue: Vec<Vec<Alert>> = Vec::new();
+            for alert in alerts {
+                match by_issue
+                    .iter_mut()
+                    .find(|alerts| alerts[0].issue.id == alert.issue.id)
+                {
+                    Some(alerts) => alerts.push(alert),
+                    None => by_issue.push(vec![alert]),
+                }
+            }
+            let rest = by_issue.split_off(by_issue.len().min(MAILS_MAX));
+            for alerts in &by_issue {
+                let mail = self.mail_about(alerts, &to)?;
+                self.send(&mail, alerts, now)?;
+            }
+            let rest: Vec<Alert> = rest.into_iter().flatten().collect();
+            if !rest.is_empty() {
+                self.send(&self.digest_of(&rest, &to), &rest, now)?;
+            }
+        }
+    }
+
+    fn receivers(&self) -> Result<Vec<String>, store::Error> {
+        let users = self.store.users()?;
+        if users.is_empty() {
+            return Ok(vec![self.fallback_to.clone()]);
+        }
+        Ok(users.into_iter().map(|user| user.email).collect())
+    }
+
+    fn send(&self, mail: &Mail, alerts: &[Alert], now: Timestamp) -> Result<(), store::Error> {
+        let ids: Vec<i64> = alerts.iter().map(|alert| alert.id).collect();
+        match self.mailer.send(mail) {
+            Ok(()) => {
+                tracing::info!(subject = mail.subject, to = %self.mailer, "mail sent");
+                self.store.alerts_sent(&ids)
+            }
+            Err(error) => {
+                let reason = match std::error::Error::source(&error) {
+                    Some(source) => format!("{error}: {source}"),
+                    None => error.to_string(),
+                };
+                let again = error.kind() != MailErrorKind::Configuration;
+                tracing::warn!(subject = mail.subject, reason, again, "mail not sent");
+                self.store.alerts_failed(&ids, &reason, now)
+            }
+        }
+    }
+
+    fn mail_about(&self, alerts: &[Alert], to: &[String]) -> Result<Mail, store::Error> {
+        let alert = &alerts[0];
+        let issue = &alert.issue;
+        let stored = match store::optional(self.store.event(issue.project, alert.event))? {
+            Some(stored) => Some(stored),
+            None => store::optional(self.store.issue_event(issue.id, Which::Latest))?,
+        };
+        let event = stored
+            .as_ref()
+            .and_then(|stored: &StoredEvent| stored.event().ok());
+        let words: Vec<String> = alerts.iter().map(|alert| words_for(alert.kind)).collect();
+        let mut text = format!("{}\n", issue.title);
+        if !issue.culprit.is_empty() {
+            let _ = writeln!(text, "in {}", issue.culprit);
+        }
+        let _ = writeln!(text, "\n{}: {}", issue.project_slug, words.join("; "));
+        let _ = writeln!(text, "{}/issues/{}/\n", self.public_url, issue.id);
+        if let Some(event) = &event {
+            write_event(&mut text, event);
+        }
+        let _ = writeln!(
+            text,
+            "Events: {}    First seen: {}    Last seen: {}",
+            issue.count,
+            crate::web::exact(issue.first_seen),
+            crate::web::exact(issue.last_seen)
+        );
+        let host = crate::config::host_of(&self.public_url).unwrap_or("localhost");
+        let host = host.split(':').next().unwrap_or("localhost");
+        let thread = format!("issue-{}@{host}", issue.id);
+        let first = alerts.iter().any(|alert| alert.kind == AlertKind::NewIssue);
+        Ok(Mail {
+            from: self.from.clone(),
+            to: to.to_vec(),
+            subject: format!(
+                "[{}] {}{}",
+                issue.short_id,
+                prefix_for(alert.kind),
+                issue.title
+            ),
+            text,
+            html: None,
+            message_id: Some(if first {
+                thread.clone()
+            } else {
+                format!("alert-{}@{host}", alert.id)
+            }),
+            thread_id: (!first).then_some(thread),
+        })
+    }
+
+    /// One mail for many issues at once.
+    fn digest_of(&self, alerts: &[Alert], to: &[String]) -> Mail {
+        let mut text = format!("{} more issues need a look:\n\n", alerts.len());
+        for alert in alerts {
+            let issue = &alert.issue;
+            let _ = writeln!(
+                text,
+                "[{}] {}\n    {} ({})\n    {}/issues/{}/\n",
+                issue.short_id,
+                issue.title,
+                words_for(alert.kind),
+                issue.project_slug,
+                self.public_url,
+                issue.id
+            );
+        }
+        let host = crate::config::host_of(&self.public_url).unwrap_or("localhost");
+        let host = host.split(':').next().unwrap_or("localhost");
+        Mail {
+            from: self.from.clone(),
+            to: to.to_vec(),
+            subject: format!(
+                "{} issues at once in {}",
+                alerts.len(),
+                alerts[0].issue.project_slug
+            ),
+            text,
+            message_id: Some(format!("digest-{}-{}@{host}", alerts[0].id, alerts.len())),
+            ..Mail::default()
+        }
+    }
+}
+
+fn words_for(kind: AlertKind) -> String {
+    match kind {
+        AlertKind::NewIssue => "a new issue".into(),
+        AlertKind::Regression => "it came back after it was resolved".into(),
+        AlertKind::Frequency { events, minutes } => {
+            format!("at least {events} events within {minutes} min")
+        }
+    }
+}
+
+fn prefix_for(kind: AlertKind) -> &'static str {
+    match kind {
+        AlertKind::NewIssue => "",
+        AlertKind::Regression => "Back again: ",
+        AlertKind::Frequency { .. } => "Often: ",
+    }
+}
+
+/// The chain, raised last first, each with its newest frames and the variables where it failed.
+fn write_event(text: &mut String, event: &Event) {
+    if let Some(request) = &event.request {
+        let method = request.method.as_deref().unwrap_or("GET");
+        let _ = writeln!(
+            text,
+            "{method} {}\n",
+            request.url.as_deref().unwrap_or_default()
+        );
+    }
+    for (index, exception) in event.exception.iter().rev().enumerate() {
+        let ty = exception.ty.as_deref().unwrap_or("Error");
+        let cause = if index == 0 { "" } else { "caused by " };
+        let _ = writeln!(
+            text,
+            "{cause}{ty}: {}",
+            exception.value.as_deref().unwrap_or_default()
+        );
+        let Some(stacktrace) = &exception.stacktrace else {
+            continue;
+        };
+        let mut frames: Vec<&Frame> = stacktrace
+            .frames
+            .iter()
+            .filter(|frame| frame.in_app == Some(true))
+            .collect();
+        if frames.is_empty() {
+            frames = stacktrace.frames.iter().collect();
+        }
+        for (depth, frame) in frames.iter().rev().take(FRAMES_MAX).enumerate() {
+            write_frame(text, frame, depth == 0);
+        }
+        text.push('\n');
+    }
+    for (name, value) in [
+        ("Release", &event.release),
+        ("Environment", &event.environment),
+        ("Host", &event.server_name),
+    ] {
+        if let Some(value) = value {
+            let _ = writeln!(text, "{name}: {value}");
+        }
+    }
+}
+
+fn write_frame(text: &mut String, frame: &Frame, with_variables: bool) {
+    let file = frame
+        .filename
+        .as_deref()
+        .or(frame.abs_path.as_deref())
+        .unwrap_or("?");
+    let line = frame
+        .lineno
+        .map(|line| format!(":{line}"))
+        .unwrap_or_default();
+    let _ = writeln!(
+        text,
+        "  {file}{line} in {}",
+        frame.function.as_deref().unwrap_or("?")
+    );
+    if let Some(source) = &frame.context_line {
+        let _ = writeln!(text, "    {}", source.trim());
+    }
+    if with_variables {
+        for (name, value) in &frame.vars {
+            let value: String = match value {
+                serde_json::Value::String(value) => value.clone(),
+                value => value.to_string(),
+            };
+            let value: String = value.chars().take(VALUE_CHARS_MAX).collect();
+            let _ = writeln!(text, "      {name} = {}", value.replace('\n', " "));
+        }
+    }
+}

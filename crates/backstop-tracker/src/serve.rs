@@ -1,0 +1,191 @@
+//! The server: puts store, digest, ingest, pages and mail together, and ends in good order.
+
+use std::io::Write;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use backstop::mail::Mailer;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::app::Tracker;
+use crate::cli::ServeArgs;
+use crate::config::{Config, host_of};
+use crate::digest::Digest;
+use crate::outbox::Outbox;
+use crate::store::{ServeLock, Store};
+
+/// How long requests that were begun may take once the server is to end; process managers kill
+/// after ten seconds or more.
+const DRAIN_PATIENCE: Duration = Duration::from_secs(8);
+
+/// A server that accepts.
+pub struct Server {
+    store: Store,
+    public_url: String,
+    ending: watch::Sender<bool>,
+    serving: JoinHandle<std::io::Result<()>>,
+    mailing: JoinHandle<()>,
+    digest: Arc<Digest>,
+    _lock: ServeLock,
+}
+
+/// Serves until a signal says to end.
+///
+/// # Errors
+///
+/// The settings are wrong, the store cannot be opened, or the address cannot be listened on.
+pub fn run(args: &ServeArgs) -> Result<()> {
+    crate::log::init();
+    let config = Config::load(args)?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?;
+    runtime.block_on(async {
+        let server = Server::start(&config).await?;
+        // Scripts wait for this line; nobody may be reading any more.
+        let _ = writeln!(std::io::stdout(), "listening on {}", server.public_url());
+        server.until_signal().await;
+        server.stop().await
+    })
+}
+
+impl Server {
+    /// Starts a server; when this returns, it accepts.
+    ///
+    /// # Errors
+    ///
+    /// As [`run`].
+    pub async fn start(config: &Config) -> Result<Server> {
+        let directory = config.data.display();
+        let store = Store::open(&config.data)
+            .with_context(|| format!("cannot open the store in {directory}"))?;
+        let lock = store.lock_for_serving()?;
+        let listener = TcpListener::bind(&config.listen)
+            .await
+            .with_context(|| format!("cannot listen on {}", config.listen))?;
+        let address = listener.local_addr()?;
+        let public_url = config
+            .public_url
+            .clone()
+            .unwrap_or_else(|| format!("http://{address}"));
+        crate::command::note_public_url(&store, &public_url)?;
+        let digest = Arc::new(Digest::start(store.clone())?);
+        let outbox = Arc::new(outbox(config, &store, &public_url)?);
+        let mailing = tokio::spawn(outbox.run(Arc::clone(&digest)));
+        let tracker = Tracker::new(store.clone(), Arc::clone(&digest), config, &public_url)?;
+        let (ending, ended) = watch::channel(false);
+        let serving = tokio::spawn(serve(listener, tracker, ended));
+        tracing::info!(%address, public_url, data = %directory, "accepting");
+        Ok(Server {
+            store,
+            public_url,
+            ending,
+            serving,
+            mailing,
+            digest,
+            _lock: lock,
+        })
+    }
+
+    /// Returns the store.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// Returns the address for links and DSNs.
+    pub fn public_url(&self) -> &str {
+        &self.public_url
+    }
+
+    /// Waits for SIGTERM or Ctrl-C.
+    pub async fn until_signal(&self) {
+        let interrupted = tokio::signal::ctrl_c();
+        #[cfg(unix)]
+        {
+            use tokio::signal::unix::{SignalKind, signal};
+            match signal(SignalKind::terminate()) {
+                Ok(mut terminated) => tokio::select! {
+                    _ = interrupted => {}
+                    _ = terminated.recv() => {}
+                },
+                Err(error) => {
+                    tracing::warn!(%error, "SIGTERM cannot be caught");
+                    let _ = interrupted.await; // An error means that no signal can be waited for.
+                }
+            }
+        }
+        #[cfg(not(unix))]
+        let _ = interrupted.await;
+    }
+
+    /// Finishes what was begun and ends.
+    ///
+    /// # Errors
+    ///
+    /// The listener failed while it served.
+    pub async fn stop(self) -> Result<()> {
+        // The server may have ended by itself, then nobody listens.
+        let _ = self.ending.send(true);
+        self.mailing.abort();
+        match tokio::time::timeout(DRAIN_PATIENCE, self.serving).await {
+            Ok(served) => served
+                .context("the server panicked")?
+                .context("the listener failed")?,
+            Err(_) => tracing::warn!("some requests did not end in time and were cut off"),
+        }
+        let digest = self.digest;
+        tokio::task::spawn_blocking(move || digest.stop())
+            .await
+            .context("the digest panicked")?;
+        tracing::info!("ended");
+        Ok(())
+    }
+}
+
+async fn serve(
+    listener: TcpListener,
+    tracker: Tracker,
+    mut ended: watch::Receiver<bool>,
+) -> std::io::Result<()> {
+    let until = async move {
+        // An error means that the server was dropped, which is an end as well.
+        let _ = ended.wait_for(|ended| *ended).await;
+    };
+    let app = tracker
+        .router()
+        .into_make_service_with_connect_info::<std::net::SocketAddr>();
+    axum::serve(listener, app)
+        .with_graceful_shutdown(until)
+        .await
+}
+
+fn outbox(config: &Config, store: &Store, public_url: &str) -> Result<Outbox> {
+    let mailer = match &config.smtp {
+        Some(url) => Mailer::smtp(url)?,
+        None => Mailer::directory(&config.mail_dir),
+    };
+    let host = host_of(public_url).unwrap_or("localhost");
+    // An address in a mail needs a name, and no port.
+    let host = host
+        .rsplit_once(':')
+        .map_or(host, |(host, _)| host)
+        .trim_matches(['[', ']']);
+    let host = if host.parse::<std::net::IpAddr>().is_ok() {
+        "localhost"
+    } else {
+        host
+    };
+    Ok(Outbox {
+        store: store.clone(),
+        mailer,
+        from: config
+            .mail_from
+            .clone()
+            .unwrap_or_else(|| format!("Backstop <backstop@{host}>")),
+        fallback_to: config.mail_to.clone(),
+        public_url: public_url.to_owned(),
+    })
+}

@@ -1,0 +1,418 @@
+//! The web API for programs, with Sentry's paths and field names.
+//!
+//! Every call needs `Authorization: Bearer TOKEN`; errors are `{"detail": "…"}`.
+//! Paths and shapes follow <https://docs.sentry.io/api/>; ids are text there, and so here.
+
+use axum::Router;
+use axum::extract::{Path, Query, Request, State};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, header};
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::{IntoResponse, Json, Response};
+use axum::routing::get;
+use backstop_protocol::EventId;
+use serde::Deserialize;
+use serde_json::{Value, json};
+
+use super::Failure;
+use crate::app::Tracker;
+use crate::model::{
+    ApiToken, Decision, Issue, IssueId, IssueQuery, Project, Status, StoredEvent, Which,
+};
+
+/// Returns the routes below `/api/0/`.
+pub(super) fn router(tracker: Tracker) -> Router<Tracker> {
+    Router::new()
+        .route("/api/0/", get(info))
+        .route("/api/0/organizations/", get(organizations))
+        .route("/api/0/organizations/{org}/projects/", get(projects))
+        .route(
+            "/api/0/organizations/{org}/eventids/{event}/",
+            get(event_place),
+        )
+        .route(
+            "/api/0/projects/{org}/{project}/issues/",
+            get(issues).put(decide_many),
+        )
+        .route(
+            "/api/0/projects/{org}/{project}/events/{event}/",
+            get(event),
+        )
+        .route(
+            "/api/0/projects/{org}/{project}/events/{event}/json/",
+            get(event_json),
+        )
+        .route("/api/0/issues/{issue}/", get(issue).put(decide))
+        .route("/api/0/issues/{issue}/events/{which}/", get(issue_event))
+        .route_layer(from_fn_with_state(tracker, require_token))
+}
+
+type Answer<T> = Result<T, Failure>;
+
+async fn require_token(State(tracker): State<Tracker>, mut req: Request, next: Next) -> Response {
+    let header = req
+        .headers()
+        .get(header::AUTHORIZATION)
+        .and_then(|value| value.to_str().ok());
+    let secret = header.and_then(|value| {
+        let (scheme, secret) = value.split_once(' ')?;
+        scheme
+            .eq_ignore_ascii_case("bearer")
+            .then(|| secret.trim().to_owned())
+    });
+    let Some(secret) = secret else {
+        let detail = "this needs `Authorization: Bearer TOKEN`; `backstop token create` makes one";
+        return unauthorized(detail);
+    };
+    match tracker.with_store(move |store| store.token(&secret)).await {
+        Ok(Some(token)) if may(&token, req.method().is_safe()) => {
+            req.extensions_mut().insert(token);
+            next.run(req).await
+        }
+        Ok(Some(_)) => {
+            Failure::new(StatusCode::FORBIDDEN, "the token has no scope for this").into_response()
+        }
+        Ok(None) => unauthorized("this token is not known"),
+        Err(failure) => failure.into_response(),
+    }
+}
+
+fn unauthorized(detail: &str) -> Response {
+    let mut response = Failure::new(StatusCode::UNAUTHORIZED, detail).into_response();
+    let challenge = HeaderValue::from_static("Bearer");
+    response
+        .headers_mut()
+        .insert(header::WWW_AUTHENTICATE, challenge);
+    response
+}
+
+/// A scope is `thing:read`, `thing:write` or `thing:admin`; writing includes reading.
+fn may(token: &ApiToken, reading: bool) -> bool {
+    token.scopes.is_empty()
+        || token
+            .scopes
+            .iter()
+            .any(|scope| match scope.rsplit_once(':') {
+                Some((_, "read")) => reading,
+                Some((_, "write" | "admin")) => true,
+                _ => false,
+            })
+}
+
+async fn info(axum::Extension(token): axum::Extension<ApiToken>) -> Json<Value> {
+    Json(json!({
+        "version": "0",
+        "auth": { "scopes": token.scopes },
+        "user": Value::Null,
+    }))
+}
+
+async fn organizations(State(tracker): State<Tracker>) -> Answer<Json<Value>> {
+    let mut projects = tracker.with_store(|store| store.projects()).await?;
+    projects.dedup_by(|a, b| a.organization == b.organization);
+    let organizations = projects.iter().map(|project| {
+        json!({
+            "id": project.organization,
+            "slug": project.organization,
+            "name": project.organization,
+            "dateCreated": project.created,
+            "isEarlyAdopter": false,
+            "require2FA": false,
+            "requireEmailVerification": false,
+            "features": [],
+        })
+    });
+    Ok(Json(organizations.collect()))
+}
+
+async fn projects(State(tracker): State<Tracker>, Path(org): Path<String>) -> Answer<Json<Value>> {
+    let projects = tracker.with_store(|store| store.projects()).await?;
+    let of_org = projects
+        .iter()
+        .filter(|project| project.organization == org);
+    Ok(Json(of_org.map(project_json).collect()))
+}
+
+fn project_json(project: &Project) -> Value {
+    json!({
+        "id": project.id.to_string(),
+        "slug": project.slug,
+        "name": project.name,
+        "platform": project.platform,
+        "dateCreated": project.created,
+        "team": Value::Null,
+    })
+}
+
+async fn event_place(
+    State(tracker): State<Tracker>,
+    Path((org, event)): Path<(String, String)>,
+) -> Answer<Json<Value>> {
+    let id = event_id(&event)?;
+    let (place, project) = tracker
+        .with_store(move |store| {
+            let place = store.event_place(id)?;
+            Ok((place, store.project(place.project)?))
+        })
+        .await?;
+    if project.organization != org {
+        return Err(Failure::not_found("event"));
+    }
+    Ok(Json(json!({
+        "organizationSlug": project.organization,
+        "projectSlug": project.slug,
+        "groupId": place.issue.to_string(),
+        "eventId": id,
+    })))
+}
+
+#[derive(Deserialize)]
+struct Listing {
+    #[serde(default)]
+    query: String,
+    #[serde(default)]
+    cursor: String,
+    #[serde(default)]
+    limit: usize,
+}
+
+async fn issues(
+    State(tracker): State<Tracker>,
+    Path((org, project)): Path<(String, String)>,
+    Query(listing): Query<Listing>,
+) -> Answer<Response> {
+    let mut query = IssueQuery::parse(&listing.query);
+    query.after = listing.cursor.parse().ok();
+    query.limit = if listing.limit == 0 {
+        100
+    } else {
+        listing.limit
+    };
+    let page = tracker
+        .with_store(move |store| {
+            query.projects = vec![store.project_by_slug(&org, &project)?.id];
+            store.issues(&query)
+        })
+        .await?;
+    let issues: Vec<Value> = page
+        .issues
+        .iter()
+        .map(|issue| issue_json(&tracker, issue))
+        .collect();
+    let mut headers = HeaderMap::new();
+    let (results, cursor) = match page.next {
+        Some(cursor) => (true, cursor.to_string()),
+        None => (false, String::new()),
+    };
+    // The form that Sentry's clients parse: https://docs.sentry.io/api/pagination/
+    let link = format!(
+        "<{}>; rel=\"next\"; results=\"{results}\"; cursor=\"{cursor}\"",
+        tracker.0.public_url
+    );
+    if let Ok(link) = HeaderValue::from_str(&link) {
+        headers.insert(header::LINK, link);
+    }
+    Ok((headers, Json(issues)).into_response())
+}
+
+fn issue_json(tracker: &Tracker, issue: &Issue) -> Value {
+    json!({
+        "id": issue.id.to_string(),
+        "shortId": issue.short_id,
+        "title": issue.title,
+        "culprit": issue.culprit,
+        "count": issue.count.to_string(),
+        "userCount": issue.users,
+        "firstSeen": issue.first_seen,
+        "lastSeen": issue.last_seen,
+        "status": issue.status.as_str(),
+        "level": issue.level,
+        "platform": issue.platform,
+        "reason": issue.reason,
+        "project": { "slug": issue.project_slug, "id": issue.project.to_string() },
+        "permalink": format!("{}/issues/{}/", tracker.0.public_url, issue.id),
+    })
+}
+
+async fn issue(State(tracker): State<Tracker>, Path(issue): Path<i64>) -> Answer<Json<Value>> {
+    let issue = tracker
+        .with_store(move |store| store.issue(IssueId(issue)))
+        .await?;
+    Ok(Json(issue_json(&tracker, &issue)))
+}
+
+#[derive(Deserialize)]
+struct NewStatus {
+    status: String,
+}
+
+fn decision_of(status: &str) -> Answer<Decision> {
+    match status.parse() {
+        Ok(Status::Unresolved) => Ok(Decision::Unresolve),
+        Ok(Status::Resolved) => Ok(Decision::Resolve),
+        Ok(Status::Muted) => Ok(Decision::Mute {
+            until: None,
+            events: None,
+        }),
+        Err(()) => Err(Failure::new(
+            StatusCode::BAD_REQUEST,
+            format!("invalid status {status:?}: expected unresolved, resolved or muted"),
+        )),
+    }
+}
+
+async fn decide(
+    State(tracker): State<Tracker>,
+    Path(issue): Path<i64>,
+    Json(new): Json<NewStatus>,
+) -> Answer<Json<Value>> {
+    let decision = decision_of(&new.status)?;
+    let issue = tracker
+        .with_store(move |store| store.decide(IssueId(issue), decision))
+        .await?;
+    Ok(Json(issue_json(&tracker, &issue)))
+}
+
+/// `PUT …/issues/?id=1&id=2 {"status": "resolved"}`; without ids, every issue with `?status=`.
+async fn decide_many(
+    State(tracker): State<Tracker>,
+    Path((org, project)): Path<(String, String)>,
+    Query(pairs): Query<Vec<(String, String)>>,
+    Json(new): Json<NewStatus>,
+) -> Answer<Json<Value>> {
+    let decision = decision_of(&new.status)?;
+    let ids: Vec<i64> = pairs
+        .iter()
+        .filter(|(key, _)| key == "id")
+        .map(|(_, id)| id.parse())
+        .collect::<Result<_, _>>()
+        .map_err(|_| Failure::new(StatusCode::BAD_REQUEST, "an issue's id is a number"))?;
+    let status = pairs
+        .iter()
+        .find(|(key, _)| key == "status")
+        .and_then(|(_, text)| text.parse().ok());
+    tracker
+        .with_store(move |store| {
+            let project = store.project_by_slug(&org, &project)?.id;
+            let mut query = IssueQuery {
+                projects: vec![project],
+                status,
+                ..IssueQuery::default()
+            };
+            query.limit = IssueQuery::LIMIT_MAX;
+            if !ids.is_empty() {
+                for id in ids {
+                    if store.issue(IssueId(id))?.project == project {
+                        store.decide(IssueId(id), decision)?;
+                    }
+                }
+                return Ok(());
+            }
+            loop {
+                let page = store.issues(&query)?;
+                for issue in &page.issues {
+                    store.decide(issue.id, decision)?;
+                }
+                match page.next {
+                    Some(_) => query.after = page.next,
+                    None => return Ok(()),
+                }
+            }
+        })
+        .await?;
+    Ok(Json(json!({ "status": new.status })))
+}
+
+fn event_id(text: &str) -> Answer<EventId> {
+    text.parse().map_err(|_| {
+        Failure::new(
+            StatusCode::BAD_REQUEST,
+            format!("invalid event id {text:?}: expected 32 hex digits"),
+        )
+    })
+}
+
+async fn stored(
+    tracker: &Tracker,
+    org: String,
+    project: String,
+    event: &str,
+) -> Answer<StoredEvent> {
+    let id = event_id(event)?;
+    tracker
+        .with_store(move |store| {
+            let project = store.project_by_slug(&org, &project)?.id;
+            store.event(project, id)
+        })
+        .await
+}
+
+async fn event_json(
+    State(tracker): State<Tracker>,
+    Path((org, project, event)): Path<(String, String, String)>,
+) -> Answer<Response> {
+    let stored = stored(&tracker, org, project, &event).await?;
+    Ok(([(header::CONTENT_TYPE, "application/json")], stored.json).into_response())
+}
+
+async fn event(
+    State(tracker): State<Tracker>,
+    Path((org, project, event)): Path<(String, String, String)>,
+) -> Answer<Json<Value>> {
+    event_of_api(&stored(&tracker, org, project, &event).await?)
+}
+
+async fn issue_event(
+    State(tracker): State<Tracker>,
+    Path((issue, which)): Path<(i64, String)>,
+) -> Answer<Json<Value>> {
+    let which = match which.as_str() {
+        "latest" => Which::Latest,
+        "oldest" | "first" => Which::First,
+        id => Which::Id(event_id(id)?),
+    };
+    let stored = tracker
+        .with_store(move |store| store.issue_event(IssueId(issue), which))
+        .await?;
+    event_of_api(&stored)
+}
+
+/// An event as Sentry's API gives it: some names differ from the event schema.
+fn event_of_api(stored: &StoredEvent) -> Answer<Json<Value>> {
+    let event = stored.event().map_err(|error| {
+        tracing::error!(event = %stored.id, %error, "a stored event cannot be read");
+        Failure::new(
+            StatusCode::INTERNAL_SERVER_ERROR,
+            "the stored event is damaged; run `backstop check`",
+        )
+    })?;
+    let tags: Vec<Value> = event
+        .tags
+        .iter()
+        .map(|(key, value)| json!({ "key": key, "value": value }))
+        .collect();
+    let title = event.exception.last().map(|shown| {
+        let ty = shown.ty.as_deref().unwrap_or("Error");
+        match &shown.value {
+            Some(value) => format!("{ty}: {value}"),
+            None => ty.to_owned(),
+        }
+    });
+    let message = event
+        .message
+        .as_ref()
+        .and_then(|message| message.formatted.clone());
+    Ok(Json(json!({
+        "id": stored.id,
+        "eventID": stored.id,
+        "groupID": stored.issue.to_string(),
+        "projectID": stored.project.to_string(),
+        "dateCreated": stored.timestamp,
+        "dateReceived": stored.received,
+        "title": title.or_else(|| message.clone()),
+        "message": message,
+        "platform": event.platform,
+        "user": event.user,
+        "tags": tags,
+        "event": event,
+    })))
+}

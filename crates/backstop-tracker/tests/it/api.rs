@@ -1,0 +1,98 @@
+//! The web API as programs use it.
+
+use serde_json::json;
+
+use crate::server::{Server, says};
+
+#[test]
+fn every_call_needs_a_token_and_says_so() {
+    let server = Server::start();
+    for headers in [
+        &[][..],
+        &[("Authorization", "Bearer wrong")],
+        &[("Authorization", "Basic eA==")],
+    ] {
+        let answer = server.get("/api/0/projects/acme/shop/issues/", headers);
+        assert_eq!(answer.status, 401);
+        assert!(answer.json()["detail"].is_string());
+        assert_eq!(answer.header("www-authenticate"), Some("Bearer"));
+    }
+}
+
+#[test]
+fn a_reading_token_cannot_write() {
+    let server = Server::start();
+    let project = server.project("shop");
+    server.send(&project, &json!({ "message": "hello" }));
+    let token = says(
+        &["token", "create", "--scope", "event:read"],
+        server.data.path(),
+    );
+    assert_eq!(server.api("/api/0/issues/1/", &token).status, 200);
+    let headers = [("Authorization", format!("Bearer {token}"))];
+    let headers = [
+        (headers[0].0, headers[0].1.as_str()),
+        ("Content-Type", "application/json"),
+    ];
+    let answer = server.post("/api/0/issues/1/", &headers, b"{}");
+    assert_ne!(answer.status, 200);
+}
+
+#[test]
+fn an_event_is_found_by_its_id() {
+    let server = Server::start();
+    let project = server.project("shop");
+    let id = "11112222333344445555666677778888";
+    let event =
+        json!({ "event_id": id, "message": "hello", "level": "warning", "extra": { "n": 1 } });
+    assert_eq!(server.send(&project, &event).json()["id"], id);
+    let token = server.token();
+
+    let stored = server
+        .api(
+            &format!("/api/0/projects/acme/shop/events/{id}/json/"),
+            &token,
+        )
+        .json();
+    assert_eq!(stored["event_id"], id);
+    assert_eq!(stored["level"], "warning");
+    assert_eq!(stored["extra"]["n"], 1);
+
+    let place = server
+        .api(&format!("/api/0/organizations/acme/eventids/{id}/"), &token)
+        .json();
+    let issues = server
+        .api("/api/0/projects/acme/shop/issues/", &token)
+        .json();
+    assert_eq!(place["groupId"], issues[0]["id"]);
+    for field in [
+        "id",
+        "shortId",
+        "title",
+        "culprit",
+        "count",
+        "firstSeen",
+        "lastSeen",
+        "status",
+        "level",
+    ] {
+        assert!(issues[0][field].is_string(), "{field}: {}", issues[0]);
+    }
+    let unknown = "00000000000000000000000000000001";
+    for path in [
+        format!("/api/0/projects/acme/shop/events/{unknown}/json/"),
+        format!("/api/0/organizations/other/eventids/{id}/"),
+        "/api/0/projects/acme/none/issues/".to_owned(),
+        "/api/0/nothing/".to_owned(),
+    ] {
+        let answer = server.api(&path, &token);
+        assert_eq!(answer.status, 404, "{path}");
+        assert!(answer.json()["detail"].is_string(), "{path}");
+    }
+    assert_eq!(
+        server
+            .api("/api/0/projects/acme/shop/events/xyz/json/", &token)
+            .status,
+        400
+    );
+}

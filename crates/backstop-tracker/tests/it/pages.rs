@@ -1,0 +1,246 @@
+//! The pages as a browser without scripts sees them.
+
+use serde_json::{Value, json};
+
+use crate::server::{Answer, Server, says};
+
+/// Signs a new user in and returns the cookie.
+fn sign_in(server: &Server) -> String {
+    let link = says(&["user", "create", "ada@example.com"], server.data.path());
+    let path = link
+        .strip_prefix(&server.url)
+        .expect("a link to this server")
+        .to_owned();
+    assert_eq!(
+        server.get(&path, &[]).status,
+        200,
+        "opening a link does not use it up"
+    );
+    let answer = server.post(&path, &[], b"");
+    assert_eq!(answer.status, 303, "{}", answer.text());
+    let cookie = answer.header("set-cookie").expect("a cookie");
+    assert!(
+        cookie.contains("HttpOnly") && cookie.contains("SameSite=Lax"),
+        "{cookie}"
+    );
+    assert_eq!(
+        server.post(&path, &[], b"").status,
+        410,
+        "a link works once"
+    );
+    cookie.split(';').next().unwrap().to_owned()
+}
+
+fn page(server: &Server, path: &str, cookie: &str) -> Answer {
+    server.get(path, &[("Cookie", cookie)])
+}
+
+fn failing_event() -> Value {
+    json!({
+        "event_id": "11112222333344445555666677778888",
+        "platform": "python",
+        "exception": { "values": [{
+            "type": "ZeroDivisionError",
+            "value": "integer division or modulo by <zero>",
+            "stacktrace": { "frames": [{
+                "filename": "shop.py", "function": "split_bill", "lineno": 7, "in_app": true,
+                "pre_context": ["def split_bill(cents, guests):"],
+                "context_line": "    return cents // guests",
+                "vars": { "cents": "4200", "guests": "0", "password": "hunter2" },
+            }]},
+        }]},
+        "tags": { "region": "eu" },
+        "request": { "url": "http://shop/split", "method": "GET" },
+    })
+}
+
+#[test]
+fn strangers_are_asked_to_sign_in_and_see_nothing() {
+    let server = Server::start();
+    let project = server.project("shop");
+    server.send(&project, &failing_event());
+    for path in [
+        "/",
+        "/issues/1/",
+        "/projects/",
+        "/acme/shop/",
+        "/acme/shop/settings/",
+        "/account/",
+    ] {
+        let answer = server.get(path, &[]);
+        assert_eq!(answer.status, 303, "{path}");
+        assert!(
+            answer
+                .header("location")
+                .unwrap()
+                .starts_with("/sign-in/?next="),
+            "{path}"
+        );
+        assert!(!answer.text().contains("ZeroDivision"), "{path}");
+    }
+    assert_eq!(
+        server
+            .post("/issues/1/status/", &[], b"status=resolved")
+            .status,
+        401
+    );
+}
+
+#[test]
+fn an_issue_page_shows_the_failing_line_and_the_variables() {
+    let server = Server::start();
+    let project = server.project("shop");
+    assert_eq!(server.send(&project, &failing_event()).status, 200);
+    let cookie = sign_in(&server);
+
+    let list = page(&server, "/", &cookie).text();
+    assert!(list.contains("ZeroDivisionError"), "{list}");
+    assert!(
+        list.contains("integer division or modulo by &lt;zero&gt;"),
+        "{list}"
+    );
+
+    let issue = page(&server, "/issues/1/", &cookie).text();
+    for shown in [
+        "return cents // guests",
+        "4200",
+        "split_bill",
+        "region",
+        "Why these events are one issue",
+    ] {
+        assert!(issue.contains(shown), "{shown} is not in {issue}");
+    }
+    assert!(!issue.contains("hunter2"), "a password is never shown");
+    assert!(!issue.contains("<script"), "no scripts");
+    assert!(!issue.contains("<zero>"), "what clients send is escaped");
+}
+
+#[test]
+fn a_decision_moves_an_issue_to_another_list() {
+    let server = Server::start();
+    let project = server.project("shop");
+    server.send(&project, &failing_event());
+    let cookie = sign_in(&server);
+    let form = [
+        ("Cookie", cookie.as_str()),
+        ("Content-Type", "application/x-www-form-urlencoded"),
+    ];
+    assert_eq!(
+        server
+            .post("/issues/1/status/", &form, b"status=resolved")
+            .status,
+        303
+    );
+    assert!(
+        !page(&server, "/", &cookie)
+            .text()
+            .contains("ZeroDivisionError")
+    );
+    assert!(
+        page(&server, "/?status=resolved", &cookie)
+            .text()
+            .contains("ZeroDivisionError")
+    );
+
+    // Another event is a regression: it is back among the open ones.
+    let mut event = failing_event();
+    event["event_id"] = "aaaabbbbccccddddeeeeffff00001111".into();
+    server.send(&project, &event);
+    let list = page(&server, "/", &cookie).text();
+    assert!(list.contains("Regressed"), "{list}");
+}
+
+#[test]
+fn a_form_of_another_site_is_refused() {
+    let server = Server::start();
+    let project = server.project("shop");
+    server.send(&project, &failing_event());
+    let cookie = sign_in(&server);
+    let form = [
+        ("Cookie", cookie.as_str()),
+        ("Content-Type", "application/x-www-form-urlencoded"),
+        ("Origin", "https://evil.example.com"),
+    ];
+    assert_eq!(
+        server
+            .post("/issues/1/status/", &form, b"status=resolved")
+            .status,
+        403
+    );
+}
+
+#[test]
+fn a_project_made_in_the_browser_has_a_dsn_and_how_to_use_it() {
+    let server = Server::start();
+    let cookie = sign_in(&server);
+    let form = [
+        ("Cookie", cookie.as_str()),
+        ("Content-Type", "application/x-www-form-urlencoded"),
+    ];
+    let made = server.post("/projects/", &form, b"name=Web+shop&org=acme");
+    assert_eq!(made.header("location"), Some("/acme/web-shop/settings/"));
+    let settings = page(&server, "/acme/web-shop/settings/", &cookie).text();
+    assert!(settings.contains("raven.contrib.flask"), "{settings}");
+    assert!(settings.contains("@127.0.0.1:"), "{settings}");
+    let again = server.post("/projects/", &form, b"name=Web+shop&org=acme");
+    assert_eq!(again.status, 409);
+    assert!(
+        page(&server, "/", &cookie)
+            .text()
+            .contains("No event has arrived yet")
+    );
+}
+
+#[test]
+fn a_password_can_be_set_and_used() {
+    let server = Server::start();
+    let cookie = sign_in(&server);
+    let form = [
+        ("Cookie", cookie.as_str()),
+        ("Content-Type", "application/x-www-form-urlencoded"),
+    ];
+    let short = server.post("/account/", &form, b"password=short");
+    assert_eq!(short.status, 400, "{}", short.text());
+    assert_eq!(
+        server
+            .post("/account/", &form, b"password=correct+horse+battery")
+            .status,
+        200
+    );
+
+    let plain = [("Content-Type", "application/x-www-form-urlencoded")];
+    let wrong = server.post(
+        "/sign-in/",
+        &plain,
+        b"email=ada@example.com&password=wrong+horse+battery",
+    );
+    assert_eq!(wrong.status, 401);
+    let right = b"email=ada@example.com&password=correct+horse+battery&next=//evil.example.com";
+    let right = server.post("/sign-in/", &plain, right);
+    assert_eq!((right.status, right.header("location")), (303, Some("/")));
+    let left = server.post("/sign-out/", &[("Cookie", &cookie)], b"");
+    assert_eq!(left.status, 303);
+    assert_eq!(
+        page(&server, "/", &cookie).status,
+        303,
+        "the session has ended"
+    );
+}
+
+#[test]
+fn pages_load_nothing_from_elsewhere() {
+    let server = Server::start();
+    let answer = server.get("/sign-in/", &[]);
+    let policy = answer.header("content-security-policy").expect("a policy");
+    assert!(policy.starts_with("default-src 'none'"), "{policy}");
+    let page = answer.text();
+    let css = page
+        .split("href=\"")
+        .nth(1)
+        .and_then(|rest| rest.split('"').next())
+        .unwrap();
+    let sheet = server.get(css, &[]);
+    assert_eq!(sheet.status, 200);
+    assert!(sheet.header("cache-control").unwrap().contains("immutable"));
+    assert!(!sheet.text().contains("url("), "the sheet loads nothing");
+}
