@@ -175,6 +175,18 @@ impl DebugFile {
         (false, package_missing)
     }
 
+    /// Reads the symbols and the functions of the user's own units.
+    pub(crate) fn warm_up(&'static self) {
+        self.symbol_at(0);
+        for offset in self.unit_offsets() {
+            let own = self.unit(*offset).filter(|unit| !unit.is_foreign());
+            if let Some(unit) = own {
+                unit.has_variables();
+                unit.lines();
+            }
+        }
+    }
+
     fn unit_offsets(&self) -> &[usize] {
         self.unit_offsets.get(|| {
             self.dwarf

@@ -1,5 +1,6 @@
 //! The whole of capture for Linux on x86-64.
 
+mod coroutine;
 mod debug_file;
 mod frames;
 mod function;
@@ -124,13 +125,14 @@ pub(crate) fn resolve(raws: &[Raw], policy: &Policy) -> Vec<Frame> {
     frames
 }
 
-/// Opens the debug information of the program itself.
+/// Opens the debug information of the program itself and reads what a first capture needs.
 pub(crate) fn warm_up() {
-    for module in module::loaded().iter().take(1) {
-        if let Some(debug) = module.debug() {
-            debug.symbol_at(0);
-        }
+    if let Some(debug) = module::loaded().first().and_then(|program| program.debug()) {
+        debug.warm_up();
     }
+    // This stack has what every stack has: the toolchain's units and the thread's start.
+    let stack = walk(Registers::here(), &Limits::default());
+    resolve(&stack.frames, &Policy::default());
 }
 
 /// Looks at what this build can show.

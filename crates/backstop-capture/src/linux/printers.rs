@@ -19,26 +19,26 @@ const CONTROL_BYTES_MAX: u64 = 1 << 16;
 const HEIGHT_MAX: u64 = 24;
 
 /// A part of a value.
-#[derive(Clone)]
-struct Part {
-    ty: &'static Type,
-    place: Place,
+#[derive(Debug, Clone)]
+pub(super) struct Part {
+    pub(super) ty: &'static Type,
+    pub(super) place: Place,
 }
 
 impl Part {
-    fn field(&self, name: &str) -> Option<Part> {
+    pub(super) fn field(&self, name: &str) -> Option<Part> {
         let field = self.ty.fields().iter().find(|field| field.name == name)?;
         self.of(field)
     }
 
-    fn of(&self, field: &Field) -> Option<Part> {
+    pub(super) fn of(&self, field: &Field) -> Option<Part> {
         Some(Part {
             ty: field.ty()?,
             place: self.place.add(field.offset),
         })
     }
 
-    fn parts(&self) -> impl Iterator<Item = Part> {
+    pub(super) fn parts(&self) -> impl Iterator<Item = Part> {
         self.ty.fields().iter().filter_map(|field| self.of(field))
     }
 
@@ -66,7 +66,7 @@ impl Part {
     }
 
     /// The first thin pointer inside wrappers.
-    fn pointer(&self) -> Option<Part> {
+    pub(super) fn pointer(&self) -> Option<Part> {
         let mut part = self.clone();
         for _ in 0..WRAPPERS_MAX {
             if matches!(part.ty.kind, Kind::Pointer(_)) {
@@ -95,7 +95,7 @@ impl Part {
         part
     }
 
-    fn target(&self) -> Option<&'static Type> {
+    pub(super) fn target(&self) -> Option<&'static Type> {
         match &self.ty.kind {
             Kind::Pointer(Some(target)) => Some(target.ty()),
             _ => None,

@@ -10,6 +10,8 @@ use super::unit::Die;
 const MEMBERS_MAX: usize = 4096;
 /// Aliases of aliases that are followed.
 const ALIASES_MAX: usize = 8;
+/// Types inside types that are searched for something owned.
+const OWNED_DEPTH_MAX: usize = 24;
 
 /// One type.
 #[derive(Debug)]
@@ -23,6 +25,7 @@ pub(crate) struct Type {
     pub(crate) size: u64,
     pub(crate) kind: Kind,
     parameters: Vec<(&'static str, Reference)>,
+    owns: Lazy<bool>,
 }
 
 /// The shape of a type.
@@ -50,6 +53,7 @@ pub(crate) enum Kind {
 pub(crate) struct Field {
     pub(crate) name: &'static str,
     pub(crate) offset: u64,
+    pub(crate) line: Option<u32>,
     reference: Option<Reference>,
 }
 
@@ -106,6 +110,7 @@ impl Type {
             size: 0,
             kind: Kind::Unknown,
             parameters: Vec::new(),
+            owns: Lazy::new(),
         }
     }
 
@@ -180,6 +185,7 @@ impl Type {
             size,
             kind,
             parameters: members.parameters,
+            owns: Lazy::new(),
         }
     }
 
@@ -190,6 +196,43 @@ impl Type {
             .iter()
             .find(|(parameter, _)| *parameter == name)?;
         Some(reference.ty())
+    }
+
+    /// Whether a value may own memory or something else that ends when it is moved or dropped.
+    ///
+    /// References own nothing. What is not known is taken to own.
+    pub(crate) fn owns(&self) -> bool {
+        *self.owns.get(|| self.owns_within(OWNED_DEPTH_MAX))
+    }
+
+    fn owns_within(&self, depth: usize) -> bool {
+        let Some(depth) = depth.checked_sub(1) else {
+            return true;
+        };
+        let owns = |field: &Field| field.ty().is_none_or(|ty| ty.owns_within(depth));
+        match &self.kind {
+            Kind::Bool
+            | Kind::Char
+            | Kind::Signed
+            | Kind::Unsigned
+            | Kind::Float
+            | Kind::Enumeration(_) => false,
+            Kind::Pointer(target) => {
+                let is_function = target
+                    .as_ref()
+                    .is_some_and(|target| matches!(target.ty().kind, Kind::Function));
+                !is_function && !self.name.starts_with('&')
+            }
+            _ if self.name.starts_with('&') => false,
+            Kind::Array(element, _) => element
+                .as_ref()
+                .is_none_or(|element| element.ty().owns_within(depth)),
+            Kind::Struct(fields) | Kind::Union(fields) => fields.iter().any(owns),
+            Kind::Enum(fields, variants) => {
+                fields.iter().any(owns) || variants.list.iter().any(|variant| owns(&variant.field))
+            }
+            Kind::Function | Kind::Unknown => true,
+        }
     }
 
     /// The fields of a struct, or those of an enum that all variants share.
@@ -285,12 +328,11 @@ fn read_field(die: Die, entry: &gimli::DebuggingInformationEntry<Slice>) -> Fiel
     let name = entry
         .attr_value(dw::DW_AT_name)
         .and_then(|name| die.unit.string(name));
-    let offset = entry
-        .attr_value(dw::DW_AT_data_member_location)
-        .and_then(|at| at.udata_value());
+    let uint = |name| entry.attr_value(name).and_then(|value| value.udata_value());
     Field {
         name: name.unwrap_or(""),
-        offset: offset.unwrap_or(0),
+        offset: uint(dw::DW_AT_data_member_location).unwrap_or(0),
+        line: uint(dw::DW_AT_decl_line).and_then(|line| u32::try_from(line).ok()),
         reference: entry
             .attr_value(dw::DW_AT_type)
             .and_then(|ty| die.follow(ty))

@@ -150,11 +150,15 @@ impl Unit {
 
     /// Whether the unit was compiled from a dependency's or the toolchain's source.
     pub(crate) fn is_foreign(&self) -> bool {
-        let unit = self.skeleton.as_ref().map_or(&self.unit, |(_, unit)| unit);
         let text = |slice: Option<Slice>| {
             String::from_utf8_lossy(slice.map_or(&[], |slice| slice.slice())).into_owned()
         };
-        let (name, dir) = (text(unit.name), text(unit.comp_dir));
+        // A skeleton has the directory, the split unit the name.
+        let dir = self
+            .skeleton
+            .as_ref()
+            .map_or(self.unit.comp_dir, |(_, unit)| unit.comp_dir);
+        let (name, dir) = (text(self.unit.name), text(dir));
         let foreign = |path: &str| {
             path.starts_with("/rustc/")
                 || path.contains("/registry/src/")

@@ -1,15 +1,18 @@
 //! The variables of the frames that policy asks for.
 
+use std::sync::Arc;
 use std::time::Instant;
 
-use super::function::{Level, VarDie, declaration};
-use super::location::{Context, locate};
+use super::coroutine::{self, Coroutine, Open};
+use super::function::{VarDie, declaration};
+use super::location::{Context, Place, locate};
 use super::memory::Memory;
 use super::module::Module;
 use super::render::Renderer;
+use super::ty::Type;
 use super::unwind::Step;
 use super::{Raw, Taken, frames};
-use crate::{Kind, Origin, Policy, State, Value, Values, Variable, VarsMissing};
+use crate::{Frame, Kind, Origin, Policy, State, Value, Values, Variable, VarsMissing};
 
 /// Reads the variables of all frames that policy asks for, innermost first.
 pub(super) fn take(
@@ -19,56 +22,83 @@ pub(super) fn take(
     memory: &Memory,
     policy: &Policy,
 ) {
-    let mut renderer = Renderer::new(memory, modules, &policy.redaction, &policy.limits);
-    let mut frames_left = policy.limits.frames_with_vars;
     // Opening debug information for the first time is slow and happens once; it is not counted.
-    let sites: Vec<_> = raws
+    let sites: Vec<Option<Arc<[Frame]>>> = raws
         .iter()
-        .map(|raw| {
-            raw.module
-                .map(|module| (module, frames::at(module, raw.lookup)))
+        .map(|raw| raw.module.map(|module| frames::at(module, raw.lookup)))
+        .collect();
+    let wants = |frame: &Frame| policy.values == Values::All || policy.in_app.decide(frame);
+    let wanted: Vec<Vec<bool>> = sites
+        .iter()
+        .map(|site| {
+            site.iter()
+                .flat_map(|site| site.iter())
+                .map(wants)
+                .collect()
         })
         .collect();
     let started = Instant::now();
-    for ((step, raw), site) in steps.iter().zip(raws).zip(sites) {
-        let Some((module, site)) = site else { continue };
-        let wanted: Vec<bool> = site
-            .iter()
-            .map(|frame| policy.values == Values::All || policy.in_app.decide(frame))
-            .collect();
-        if !wanted.contains(&true) {
-            continue;
+    let mut renderer = Renderer::new(memory, modules, &policy.redaction, &policy.limits);
+    let stack = open(steps, raws, &sites, memory);
+    let mut budget = Budget {
+        started,
+        policy,
+        frames_left: policy.limits.frames_with_vars,
+    };
+    for (at, physical) in stack.physical.iter().enumerate() {
+        for (level, wanted) in wanted[at].iter().enumerate() {
+            let taken = match physical {
+                _ if !wanted => Taken::default(),
+                Some(first) => budget.read(&stack, first + level, &mut renderer),
+                None => Taken {
+                    missing: Some(VarsMissing::NoDebugInfo),
+                    ..Taken::default()
+                },
+            };
+            raws[at].vars.push(taken);
         }
-        let address = step.lookup.wrapping_sub(module.bias);
-        let Some(unit) = module.debug().and_then(|debug| debug.unit_at(address)) else {
-            raw.vars = vec![
-                Taken {
-                    missing: Some(VarsMissing::NoDebugInfo),
-                    ..Taken::default()
-                };
-                site.len()
-            ];
+    }
+}
+
+/// All logical frames of a stack, innermost first, ready to be read.
+struct Stack<'a> {
+    levels: Vec<Open<'a>>,
+    /// For each physical frame its first logical one; `None` without debug information.
+    physical: Vec<Option<usize>>,
+}
+
+fn open<'a>(
+    steps: &'a [Step],
+    raws: &[Raw],
+    sites: &[Option<Arc<[Frame]>>],
+    memory: &'a Memory,
+) -> Stack<'a> {
+    let mut stack = Stack {
+        levels: Vec::new(),
+        physical: Vec::new(),
+    };
+    for ((step, raw), site) in steps.iter().zip(raws).zip(sites) {
+        let found = raw.module.and_then(|module| {
+            let address = step.lookup.wrapping_sub(module.bias);
+            let unit = module.debug()?.unit_at(address)?;
+            Some((module, address, unit, unit.function_at(address)?))
+        });
+        let Some((module, address, unit, function)) = found else {
+            stack.physical.push(None);
             continue;
         };
-        let Some(function) = unit.function_at(address) else {
-            raw.vars = vec![
-                Taken {
-                    missing: Some(VarsMissing::NoDebugInfo),
-                    ..Taken::default()
-                };
-                site.len()
-            ];
-            continue;
-        };
+        stack.physical.push(Some(stack.levels.len()));
         let mut levels = function.levels(address);
         levels.reverse();
-        for (level, wanted) in levels.iter().zip(wanted) {
-            let mut taken = Taken::default();
-            if wanted && (frames_left == 0 || started.elapsed() > policy.limits.time) {
-                taken.missing = Some(VarsMissing::Limit);
-            } else if wanted {
-                frames_left -= 1;
-                let context = Context {
+        for (at, level) in levels.into_iter().enumerate() {
+            let frame = site.as_ref().and_then(|site| site.get(at));
+            let name = frame
+                .and_then(|frame| frame.function.as_deref())
+                .unwrap_or("");
+            stack.levels.push(Open {
+                die: level.die,
+                vars: level.blocks.iter().flat_map(|block| &block.vars).collect(),
+                context: Context {
                     unit,
                     memory,
                     registers: &step.registers,
@@ -76,55 +106,89 @@ pub(super) fn take(
                     frame_base: function.frame_base,
                     address,
                     bias: module.bias,
-                };
-                taken = of_level(level, &context, &mut renderer, policy, started);
-            }
-            raw.vars.push(taken);
+                },
+                is_async: frame.is_some_and(|frame| frame.is_async),
+                is_poll: name.ends_with("::poll"),
+                line: frame.and_then(|frame| frame.line),
+            });
         }
     }
+    stack
 }
 
-fn of_level(
-    level: &Level<'_>,
-    context: &Context<'_>,
-    renderer: &mut Renderer<'_>,
-    policy: &Policy,
+/// What may still be spent.
+struct Budget<'a> {
     started: Instant,
-) -> Taken {
-    if !context.unit.has_variables() {
-        return Taken {
-            missing: Some(VarsMissing::NoDebugInfo),
-            ..Taken::default()
-        };
-    }
-    let mut taken = Taken::default();
-    for var in level.blocks.iter().flat_map(|block| &block.vars) {
-        if taken.vars.len() >= policy.limits.vars || started.elapsed() > policy.limits.time {
-            taken.missing = Some(VarsMissing::Limit);
-            break;
-        }
-        if let Some(variable) = read(var, context, renderer) {
-            taken.vars.push(variable);
-        }
-    }
-    mark_shadowed(&mut taken.vars);
-    taken
+    policy: &'a Policy,
+    frames_left: usize,
 }
 
-fn read(var: &VarDie, context: &Context<'_>, renderer: &mut Renderer<'_>) -> Option<Variable> {
+impl Budget<'_> {
+    fn is_spent(&self) -> bool {
+        self.started.elapsed() > self.policy.limits.time
+    }
+
+    fn read(&mut self, stack: &Stack<'_>, at: usize, renderer: &mut Renderer<'_>) -> Taken {
+        let level = &stack.levels[at];
+        if !level.context.unit.has_variables() {
+            return Taken {
+                missing: Some(VarsMissing::NoDebugInfo),
+                ..Taken::default()
+            };
+        }
+        if self.frames_left == 0 || self.is_spent() {
+            return Taken {
+                missing: Some(VarsMissing::Limit),
+                ..Taken::default()
+            };
+        }
+        self.frames_left -= 1;
+        let coroutine = coroutine::find(&stack.levels, at, renderer);
+        let mut taken = Taken::default();
+        for var in &level.vars {
+            if taken.vars.len() >= self.policy.limits.vars || self.is_spent() {
+                taken.missing = Some(VarsMissing::Limit);
+                return taken;
+            }
+            taken
+                .vars
+                .extend(read(var, level, coroutine.as_ref(), renderer));
+        }
+        if let Some(coroutine) = &coroutine {
+            let awaiting = at.checked_sub(1).is_some_and(|inner| {
+                let inner = &stack.levels[inner];
+                inner.is_async || inner.is_poll
+            });
+            for saved in coroutine.saved(level.line, awaiting) {
+                add_saved(&mut taken.vars, &saved, coroutine, renderer);
+            }
+        }
+        merge_moved_in(&mut taken.vars);
+        mark_shadowed(&mut taken.vars);
+        taken
+    }
+}
+
+fn read(
+    var: &VarDie,
+    level: &Open<'_>,
+    coroutine: Option<&Coroutine>,
+    renderer: &mut Renderer<'_>,
+) -> Option<Variable> {
     let name = var.die.name()?;
     if is_temporary(name) {
         return None;
     }
     let ty = var.die.ty();
     let (_, line) = declaration(var.die);
+    let kind = match coroutine {
+        Some(coroutine) if coroutine.is_argument(name) => Kind::Argument,
+        _ if var.is_parameter => Kind::Argument,
+        _ => Kind::Local,
+    };
     let mut variable = Variable {
         name: name.to_owned(),
-        kind: if var.is_parameter {
-            Kind::Argument
-        } else {
-            Kind::Local
-        },
+        kind,
         type_name: ty.map(|ty| ty.path.clone()).unwrap_or_default(),
         line,
         origin: Origin::None,
@@ -133,22 +197,132 @@ fn read(var: &VarDie, context: &Context<'_>, renderer: &mut Renderer<'_>) -> Opt
         value: Value::Missing(State::Unsupported),
     };
     let Some(ty) = ty else { return Some(variable) };
-    let (value, state) = if renderer.hides(name, ty) {
-        (Value::Missing(State::Redacted), State::Redacted)
-    } else {
-        match locate(var, ty.size, context) {
-            Ok(located) => {
-                variable.origin = located.origin;
-                renderer.variable(ty, &located.place)
-            }
-            // A type without a size has one value, wherever it is.
-            Err(_) if ty.size == 0 => renderer.variable(ty, &super::location::Place::Memory(1)),
-            Err(state) => (Value::Missing(state), state),
+    if renderer.hides(name, ty) {
+        variable.state = State::Redacted;
+        variable.value = Value::Missing(State::Redacted);
+        return Some(variable);
+    }
+    let found = place(var, name, ty, line, level, coroutine);
+    let (value, state) = match found {
+        Ok((place, origin)) => {
+            variable.origin = origin;
+            renderer.variable(ty, &place)
         }
+        // A type without a size has one value, wherever it is.
+        Err(_) if ty.size == 0 => renderer.variable(ty, &Place::Memory(1)),
+        Err(state) => (Value::Missing(state), state),
     };
     variable.value = value;
     variable.state = state;
     Some(variable)
+}
+
+/// Where a variable is, by its location or by its place in the future.
+fn place(
+    var: &VarDie,
+    name: &str,
+    ty: &'static Type,
+    line: Option<u32>,
+    level: &Open<'_>,
+    coroutine: Option<&Coroutine>,
+) -> Result<(Place, Origin), State> {
+    let located = locate(var, ty.size, &level.context);
+    match (located, coroutine) {
+        (Ok(located), Some(coroutine)) if coroutine.contains(&located.place) => {
+            Ok((located.place, Origin::Coroutine))
+        }
+        (Ok(located), Some(coroutine)) => {
+            // A stack slot belongs to this poll; what was put there before the body was last
+            // suspended is gone, unless the line is reached again.
+            let resumed = coroutine.resumed_line();
+            let is_stale = matches!(located.place, Place::Memory(_))
+                && resumed.is_some_and(|resumed| {
+                    line.is_some_and(|declared| declared < resumed)
+                        && level.line.is_some_and(|now| now >= resumed)
+                });
+            if is_stale {
+                Err(State::Stale)
+            } else {
+                Ok((located.place, located.origin))
+            }
+        }
+        (Ok(located), None) => Ok((located.place, located.origin)),
+        // The scope is open by its address range, so the variable has its value.
+        (Err(state), Some(coroutine)) => coroutine
+            .slot_of(name, ty)
+            .map(|place| (place, Origin::Coroutine))
+            .ok_or(state),
+        (Err(state), _) => Err(state),
+    }
+}
+
+/// Adds a variable that only the future knows, or fills in one that has no value yet.
+fn add_saved(
+    vars: &mut Vec<Variable>,
+    saved: &coroutine::Saved,
+    coroutine: &Coroutine,
+    renderer: &mut Renderer<'_>,
+) {
+    if is_temporary(saved.name) {
+        return;
+    }
+    let known = vars
+        .iter()
+        .rposition(|variable| variable.name == saved.name);
+    if known.is_some_and(|known| {
+        !matches!(vars[known].state, State::OptimizedOut | State::RegisterLost)
+    }) {
+        return;
+    }
+    let (value, state) = if renderer.hides(saved.name, saved.ty) {
+        (Value::Missing(State::Redacted), State::Redacted)
+    } else {
+        let (value, state) = renderer.variable(saved.ty, &saved.place);
+        let floor = if saved.certain {
+            State::Ok
+        } else {
+            State::MaybeMoved
+        };
+        (value, state.max(floor))
+    };
+    let kind = if coroutine.is_argument(saved.name) {
+        Kind::Argument
+    } else {
+        Kind::Local
+    };
+    let variable = Variable {
+        name: saved.name.to_owned(),
+        kind,
+        type_name: saved.ty.path.clone(),
+        line: saved.line,
+        origin: Origin::Coroutine,
+        state,
+        shadowed: false,
+        value,
+    };
+    match known {
+        Some(known) => vars[known] = variable,
+        None => vars.push(variable),
+    }
+}
+
+/// An async body declares each argument twice: as passed, and moved in. One is enough.
+fn merge_moved_in(vars: &mut Vec<Variable>) {
+    let mut at = 0;
+    while at < vars.len() {
+        let again = vars[at + 1..].iter().any(|later| {
+            let earlier = &vars[at];
+            later.name == earlier.name
+                && later.line == earlier.line
+                && later.type_name == earlier.type_name
+                && later.kind == Kind::Argument
+        });
+        if again {
+            vars.remove(at);
+        } else {
+            at += 1;
+        }
+    }
 }
 
 /// Names that the compiler makes up.
