@@ -7,7 +7,7 @@ use anyhow::Context;
 use backstop_protocol::Event;
 use serde::Serialize;
 
-use super::{GroupHash, Grouper, Part, normalise};
+use super::{GroupHash, Grouper, Part};
 
 /// What `backstop group` writes.
 #[derive(Debug, Clone, Copy, Default)]
@@ -35,7 +35,7 @@ pub fn run(reader: impl BufRead, mut writer: impl Write, options: Options) -> an
         }
         let mut event = Event::decode(line.as_bytes())
             .with_context(|| format!("line {} is not an event", index + 1))?;
-        normalise(&mut event);
+        grouper.normalise(&mut event);
         let grouping = grouper.group(&event);
         let group = issues.assign(&grouping);
         let answer = Answer {

@@ -13,12 +13,15 @@
 
 mod chain;
 pub mod command;
+mod fingerprint;
 mod kind;
 mod learn;
+mod matcher;
 mod message;
 mod name;
 mod rules;
 mod site;
+mod stack_rules;
 mod statement;
 mod v1;
 mod value;
@@ -32,7 +35,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
+use fingerprint::FingerprintRule;
 use learn::Learned;
+use stack_rules::StackRule;
 
 /// The version of the algorithm that new hashes are made with.
 pub const VERSION: u16 = 1;
@@ -69,6 +74,8 @@ pub enum Part {
     Framework,
     /// The message's template.
     Message,
+    /// A browser's policy report or a failing template.
+    Report,
     /// Several different exceptions of one group.
     Members,
     /// Nothing in the event says anything.
@@ -120,12 +127,64 @@ impl Grouping {
     }
 }
 
+/// What a project's owners ordered about grouping, in Sentry's syntax.
+///
+/// # Example
+///
+/// ```
+/// use backstop_tracker::grouping::Rules;
+///
+/// let rules = Rules::parse(
+///     "type:DatabaseError message:\"*too many connections*\" -> database-full",
+///     "path:**/vendor/** -app",
+/// );
+/// assert!(rules.is_ok());
+/// let error = Rules::parse("type:DatabaseError", "").unwrap_err();
+/// assert_eq!(error.to_string(), "line 1: expected \"->\"");
+/// ```
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Rules {
+    fingerprints: Vec<FingerprintRule>,
+    stacks: Vec<StackRule>,
+}
+
+/// A line of rules cannot be understood.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RuleError {
+    /// The line, from 1.
+    pub line: usize,
+    message: String,
+}
+
+impl Rules {
+    /// Reads fingerprint rules and stack-trace rules, one a line.
+    ///
+    /// # Errors
+    ///
+    /// The first line that is no rule, with what was expected there.
+    pub fn parse(fingerprints: &str, stacks: &str) -> Result<Rules, RuleError> {
+        Ok(Rules {
+            fingerprints: fingerprint::parse(fingerprints)?,
+            stacks: stack_rules::parse(stacks)?,
+        })
+    }
+}
+
+impl fmt::Display for RuleError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}: {}", self.line, self.message)
+    }
+}
+
+impl std::error::Error for RuleError {}
+
 /// Groups the events of one project.
 ///
 /// Shared between threads; what it learns (functions that raise for everybody) is bounded and
 /// can be stored with [`Grouper::learned`] and [`Grouper::restore`].
 #[derive(Debug, Default)]
 pub struct Grouper {
+    rules: Rules,
     learned: Mutex<Learned>,
 }
 
@@ -141,6 +200,7 @@ impl Grouper {
         let learned = serde_json::from_slice(learned).unwrap_or_default();
         Grouper {
             learned: Mutex::new(learned),
+            rules: Rules::default(),
         }
     }
 
@@ -152,9 +212,22 @@ impl Grouper {
             .then(|| serde_json::to_vec(&*learned).unwrap_or_default())
     }
 
-    /// Returns the group of an event that went through [`normalise`].
+    /// Replaces the project's rules.
+    pub fn with_rules(mut self, rules: Rules) -> Grouper {
+        self.rules = rules;
+        self
+    }
+
+    /// Decides for every frame whether it is the user's own code, as [`normalise`] does, and
+    /// applies the project's stack-trace rules.
+    pub fn normalise(&self, event: &mut Event) {
+        recompute_in_app(event);
+        stack_rules::apply(event, &self.rules.stacks);
+    }
+
+    /// Returns the group of an event that was normalised.
     pub fn group(&self, event: &Event) -> Grouping {
-        v1::group(event, &self.learned)
+        v1::group(event, &self.rules.fingerprints, &self.learned)
     }
 }
 
@@ -163,6 +236,11 @@ impl Grouper {
 /// What the sender said is kept as `orig_in_app` in the frame's `data` where it differs
 /// (1, 0, or -1 for nothing, as Sentry writes it).
 pub fn normalise(event: &mut Event) {
+    recompute_in_app(event);
+    stack_rules::apply(event, &[]);
+}
+
+fn recompute_in_app(event: &mut Event) {
     let platform = event.platform.take();
     let stacks = event
         .exception
@@ -222,14 +300,20 @@ impl GroupHash {
         &self.0
     }
 
-    /// Hashes a list of texts; no two lists give the same input.
-    fn of<'t>(version: u16, parts: impl IntoIterator<Item = &'t str>) -> GroupHash {
+    /// Hashes a fingerprint and a list of texts; no two lists give the same input.
+    fn of<'t>(
+        version: u16,
+        fingerprint: &[String],
+        texts: impl IntoIterator<Item = &'t str>,
+    ) -> GroupHash {
         let mut hasher = Sha256::new();
+        let mut add = |text: &str| {
+            hasher.update((text.len() as u64).to_le_bytes());
+            hasher.update(text);
+        };
+        fingerprint.iter().for_each(|value| add(value));
+        texts.into_iter().for_each(add);
         hasher.update(version.to_le_bytes());
-        for part in parts {
-            hasher.update((part.len() as u64).to_le_bytes());
-            hasher.update(part);
-        }
         let digest = hasher.finalize();
         let mut bytes = [0; 16];
         bytes.copy_from_slice(&digest[..16]);

@@ -5,7 +5,7 @@ use std::borrow::Cow;
 use backstop_protocol::Frame;
 
 use super::name::{Family, Name, Receiver, function_name, place, receiver};
-use super::rules;
+use super::{rules, stack_rules};
 
 /// Frames beyond this many from the failing end are recursion or start-up code.
 const FRAMES_MAX: usize = 250;
@@ -48,11 +48,11 @@ pub(super) fn site<'a>(family: Family, frames: &'a [Frame]) -> Option<Site<'a>> 
     let mut is_innermost = true;
     for (index, frame) in frames.iter().enumerate().rev() {
         let family = family.of_frame(frame);
-        if frame.in_app != Some(true) {
+        if !is_own(frame) {
             if rules::is_entry(family, frame) {
                 break;
             }
-            is_innermost = false;
+            is_innermost &= stack_rules::is_ignored(frame);
         } else if is_generated(frame) {
             generated = generated.or(Some((index, is_innermost)));
         } else {
@@ -70,7 +70,7 @@ pub(super) fn recursive<'a>(family: Family, frames: &'a [Frame]) -> Option<Funct
         .iter()
         .rev()
         .take(FRAMES_MAX)
-        .filter(|frame| frame.in_app == Some(true))
+        .filter(|frame| is_own(frame))
         .filter_map(|frame| match function_name(family.of_frame(frame), frame) {
             Name::Written(name) => Some(Function {
                 place: place_of(family, frame),
@@ -192,11 +192,7 @@ fn parent<'a>(
     };
     let line = frames[index].lineno.unwrap_or_default();
     let mut best: Option<(u64, Cow<'a, str>)> = None;
-    for frame in frames[..index]
-        .iter()
-        .rev()
-        .filter(|frame| frame.in_app == Some(true))
-    {
+    for frame in frames[..index].iter().rev().filter(|frame| is_own(frame)) {
         if place_of(family, frame) != place {
             continue;
         }
@@ -223,10 +219,8 @@ fn caller<'a>(
         .iter()
         .enumerate()
         .rev()
-        .take_while(|(_, frame)| {
-            frame.in_app == Some(true) || !rules::is_entry(family.of_frame(frame), frame)
-        })
-        .filter(|(_, frame)| frame.in_app == Some(true) && !is_generated(frame))
+        .take_while(|(_, frame)| is_own(frame) || !rules::is_entry(family.of_frame(frame), frame))
+        .filter(|(_, frame)| is_own(frame) && !is_generated(frame))
         .map(|(at, frame)| (function(family, frames, at).0, frame));
     let mut cycle: Vec<Function<'a>> = Vec::new();
     let mut since: Vec<(Function<'a>, &Frame)> = Vec::new();
@@ -258,6 +252,11 @@ pub(super) fn is_bundled(frame: &Frame) -> bool {
     const COLUMN_MIN: u64 = 300;
     frame.lineno.is_some_and(|line| line <= LINE_MAX)
         && frame.colno.is_some_and(|column| column >= COLUMN_MIN)
+}
+
+/// Says whether a frame is the user's own code and no rule took it out of grouping.
+fn is_own(frame: &Frame) -> bool {
+    frame.in_app == Some(true) && !stack_rules::is_ignored(frame)
 }
 
 /// Says whether a frame's code was made at run time: `<string>`, `<rule-12>`, `(eval at …)`.

@@ -11,10 +11,11 @@
 use std::borrow::Cow;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use backstop_protocol::{Event, Exception, Frame};
+use backstop_protocol::{Event, Exception, Frame, Stacktrace, Thread};
 use serde_json::Value;
 
 use super::chain::{Chain, types};
+use super::fingerprint::{Fingerprint, FingerprintRule, fingerprint};
 use super::kind::kind;
 use super::learn::{Learned, number};
 use super::message::{learned_template, open_templates, proven_template};
@@ -30,48 +31,151 @@ const VERSION: u16 = 1;
 const TITLE_BYTES_MAX: usize = 200;
 
 /// Groups one event.
-pub(super) fn group(event: &Event, learned: &Mutex<Learned>) -> Grouping {
-    let family = Family::of(event.platform.as_deref());
+pub(super) fn group(
+    event: &Event,
+    rules: &[FingerprintRule],
+    learned: &Mutex<Learned>,
+) -> Grouping {
+    let fingerprint = fingerprint(event, rules);
     let mut keys = Keys::default();
-    let said = match Chain::of(family, event) {
-        _ if fingerprint(event).is_some() => {
-            keys.add(
-                Part::Fingerprint,
-                true,
-                true,
-                fingerprint(event).into_iter().flatten(),
-            );
-            Said::new(
-                event,
-                None,
-                "events with the fingerprint that the sender gave".into(),
-            )
+    let mut said = match &fingerprint {
+        Some(fingerprint) if !fingerprint.has_default => explicit(event, fingerprint, &mut keys),
+        _ => {
+            let values = fingerprint
+                .iter()
+                .flat_map(|fingerprint| &fingerprint.values);
+            keys.salt = values.map(|value| value.to_string()).collect();
+            default(event, learned, &mut keys)
         }
-        chain if !chain.line.is_empty() && !is_message(&chain) => {
-            exception(family, event, &chain, learned, &mut keys)
-        }
-        _ => message(event, learned, &mut keys),
     };
+    if let Some(fingerprint) = fingerprint {
+        said.title = fingerprint.title.unwrap_or(said.title);
+        if fingerprint.has_default {
+            said.reason
+                .push_str(&format!("; {}", asked_by(fingerprint.rule, &keys.salt)));
+        }
+    }
     Grouping {
         version: VERSION,
-        keys: keys.0,
+        keys: keys.keys,
         title: said.title,
         culprit: said.culprit,
         reason: said.reason,
     }
 }
 
-/// The sender's fingerprint, unless it asks for the default.
-fn fingerprint(event: &Event) -> Option<impl Iterator<Item = &str>> {
-    let given = &event.fingerprint;
-    let is_default = given.iter().any(|value| {
-        let inner = value
-            .trim()
-            .strip_prefix("{{")
-            .and_then(|rest| rest.strip_suffix("}}"));
-        inner.is_some_and(|inner| inner.trim() == "default")
-    });
-    (!given.is_empty() && !is_default).then(|| given.iter().map(String::as_str))
+/// The grouping that holds unless somebody asked for another one.
+fn default(event: &Event, learned: &Mutex<Learned>, keys: &mut Keys) -> Said {
+    let family = Family::of(event.platform.as_deref());
+    let chain = Chain::of(family, event);
+    if let Some(checksum) = event.other.get("checksum").and_then(Value::as_str) {
+        keys.add(Part::Fingerprint, true, true, ["checksum", checksum]);
+        return Said::new(
+            event,
+            None,
+            "events with the checksum that the sender gave".into(),
+        );
+    }
+    if !chain.line.is_empty() && !is_message(&chain) {
+        return exception(family, event, &chain, learned, keys);
+    }
+    if let Some(said) = report(event, keys) {
+        return said;
+    }
+    if message_text(event).1.is_empty()
+        && let Some(stack) = bare_stack(event)
+    {
+        let pseudo = Exception {
+            stacktrace: Some(stack.clone()),
+            ..Exception::default()
+        };
+        let chain = Chain {
+            line: vec![&pseudo],
+            members: Vec::new(),
+        };
+        return exception(family, event, &chain, learned, keys);
+    }
+    message(event, learned, keys)
+}
+
+/// A fingerprint without the default decides alone.
+fn explicit(event: &Event, fingerprint: &Fingerprint<'_>, keys: &mut Keys) -> Said {
+    let values = fingerprint.values.iter().map(|value| &**value);
+    keys.add(
+        Part::Fingerprint,
+        true,
+        true,
+        ["fingerprint"].into_iter().chain(values),
+    );
+    Said::new(event, None, asked_by(fingerprint.rule, &fingerprint.values))
+}
+
+fn asked_by<T: AsRef<str>>(rule: Option<&str>, values: &[T]) -> String {
+    let values: Vec<&str> = values.iter().map(AsRef::as_ref).collect();
+    let values = values.join(", ");
+    match rule {
+        Some(rule) => format!("events with the fingerprint “{values}”, given by the rule “{rule}”"),
+        None => format!("events with the fingerprint “{values}” that the sender gave"),
+    }
+}
+
+/// A stack without an exception: the event's own, or that of the thread that failed or reported.
+fn bare_stack(event: &Event) -> Option<&Stacktrace> {
+    let thread = |is_wanted: fn(&Thread) -> bool| {
+        let mut wanted = event.threads.iter().filter(|thread| is_wanted(thread));
+        wanted.next().filter(|_| wanted.next().is_none())
+    };
+    let thread = thread(|thread| thread.crashed == Some(true))
+        .or_else(|| thread(|thread| thread.current == Some(true)))
+        .or_else(|| thread(|_| true));
+    event
+        .stacktrace
+        .as_ref()
+        .or_else(|| thread.and_then(|thread| thread.stacktrace.as_ref()))
+}
+
+/// Reports that are neither an exception nor a message: a browser's policy report, a template.
+fn report(event: &Event, keys: &mut Keys) -> Option<Said> {
+    if let Some(csp) = event.other.get("csp") {
+        let text = |key: &str| csp.get(key).and_then(Value::as_str).unwrap_or_default();
+        let directive = match text("effective_directive") {
+            "" => text("violated_directive")
+                .split(' ')
+                .next()
+                .unwrap_or_default(),
+            directive => directive,
+        };
+        let blocked = blocked_origin(text("blocked_uri"));
+        keys.add(Part::Report, true, true, ["csp", directive, blocked]);
+        let reason = format!("policy reports about {directive} and {blocked}");
+        return Some(Said::new(event, None, reason));
+    }
+    let template = event.template.as_ref()?;
+    let text = |key: &str| {
+        template
+            .get(key)
+            .and_then(Value::as_str)
+            .unwrap_or_default()
+    };
+    let file = if text("filename").is_empty() {
+        text("abs_path")
+    } else {
+        text("filename")
+    };
+    keys.add(Part::Report, true, true, ["template", file]);
+    Some(Said::new(
+        event,
+        None,
+        format!("failures of the template {file}"),
+    ))
+}
+
+/// The host that a policy blocked; without one the keyword (`inline`, `eval`, `data`).
+fn blocked_origin(uri: &str) -> &str {
+    match uri.split_once("://") {
+        Some((_, rest)) => rest.split(['/', '?', ':']).next().unwrap_or_default(),
+        None => uri.split(':').next().unwrap_or_default(),
+    }
 }
 
 /// A message that carries a stack arrives as an exception without a type of its own.
@@ -84,7 +188,11 @@ fn is_message(chain: &Chain<'_>) -> bool {
 
 /// The hashes of an event, in the order in which they were added.
 #[derive(Default)]
-struct Keys(Vec<GroupKey>);
+struct Keys {
+    /// What a fingerprint adds to every hash.
+    salt: Vec<String>,
+    keys: Vec<GroupKey>,
+}
 
 impl Keys {
     fn add<'t>(
@@ -94,13 +202,13 @@ impl Keys {
         keep: bool,
         texts: impl IntoIterator<Item = &'t str>,
     ) {
-        let hash = GroupHash::of(VERSION, texts);
-        match self.0.iter_mut().find(|key| key.hash == hash) {
+        let hash = GroupHash::of(VERSION, &self.salt, texts);
+        match self.keys.iter_mut().find(|key| key.hash == hash) {
             Some(key) => {
                 key.find |= find;
                 key.keep |= keep;
             }
-            None => self.0.push(GroupKey {
+            None => self.keys.push(GroupKey {
                 hash,
                 part,
                 find,

@@ -1,0 +1,528 @@
+//! Matchers of rules: `type:KeyError path:**/vendor/** !app:yes`.
+//!
+//! The syntax is Sentry's, so that rules written for it can be brought along:
+//! <https://docs.sentry.io/concepts/data-management/event-grouping/fingerprint-rules/>.
+
+use backstop_protocol::{Event, Exception, Frame, Stacktrace};
+use serde_json::Value;
+
+use super::name::Family;
+
+/// Longer patterns are pasted by mistake.
+const PATTERN_BYTES_MAX: usize = 1024;
+/// Longer texts are matched by their beginning.
+const TEXT_BYTES_MAX: usize = 2048;
+
+/// One condition: a key and what its value must look like.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Matcher {
+    is_negated: bool,
+    key: Key,
+    pattern: String,
+}
+
+/// What a matcher looks at.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Key {
+    Type,
+    Value,
+    Mechanism,
+    Message,
+    Logger,
+    Level,
+    Release,
+    Environment,
+    Transaction,
+    Sdk,
+    Tag(String),
+    ThreadId,
+    ThreadName,
+    ThreadState,
+    ThreadCrashed,
+    ThreadCurrent,
+    Family,
+    Path,
+    Module,
+    Function,
+    Package,
+    App,
+    Category,
+}
+
+impl Key {
+    fn parse(name: &str) -> Option<Key> {
+        Some(match name {
+            "type" | "error.type" => Key::Type,
+            "value" | "error.value" => Key::Value,
+            "mechanism" | "error.mechanism" => Key::Mechanism,
+            "message" => Key::Message,
+            "logger" => Key::Logger,
+            "level" => Key::Level,
+            "release" => Key::Release,
+            "environment" => Key::Environment,
+            "transaction" => Key::Transaction,
+            "sdk" => Key::Sdk,
+            "thread.id" => Key::ThreadId,
+            "thread.name" => Key::ThreadName,
+            "thread.state" => Key::ThreadState,
+            "thread.crashed" => Key::ThreadCrashed,
+            "thread.current" => Key::ThreadCurrent,
+            "family" => Key::Family,
+            "path" | "stack.abs_path" => Key::Path,
+            "module" | "stack.module" => Key::Module,
+            "function" | "stack.function" => Key::Function,
+            "package" | "stack.package" => Key::Package,
+            "app" => Key::App,
+            "category" => Key::Category,
+            _ => Key::Tag(name.strip_prefix("tags.")?.to_owned()),
+        })
+    }
+
+    fn scope(&self) -> Scope {
+        match self {
+            Key::Type | Key::Value | Key::Mechanism => Scope::Exception,
+            Key::Family
+            | Key::Path
+            | Key::Module
+            | Key::Function
+            | Key::Package
+            | Key::App
+            | Key::Category => Scope::Frame,
+            _ => Scope::Event,
+        }
+    }
+
+    /// Paths are compared as one writes them, whatever the system: lower case, `/`, absolute.
+    fn is_path(&self) -> bool {
+        matches!(self, Key::Path | Key::Package)
+    }
+}
+
+/// What has to satisfy a matcher together with the others of the same scope.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Scope {
+    Event,
+    Exception,
+    Frame,
+}
+
+impl Matcher {
+    /// Reads a matcher such as `!module:foo.*`.
+    pub(super) fn parse(key: &str, pattern: &str) -> Result<Matcher, String> {
+        let (is_negated, name) = match key.strip_prefix('!') {
+            Some(name) => (true, name),
+            None => (false, key),
+        };
+        let key = Key::parse(name).ok_or_else(|| format!("unknown matcher {name:?}"))?;
+        if pattern.len() > PATTERN_BYTES_MAX {
+            return Err(format!(
+                "the pattern of {name:?} is longer than {PATTERN_BYTES_MAX} bytes"
+            ));
+        }
+        let pattern = if key.is_path() {
+            plain_path(pattern)
+        } else {
+            pattern.to_owned()
+        };
+        Ok(Matcher {
+            is_negated,
+            key,
+            pattern,
+        })
+    }
+
+    pub(super) fn scope(&self) -> Scope {
+        self.key.scope()
+    }
+
+    fn is_met(&self, met: bool) -> bool {
+        met != self.is_negated
+    }
+
+    /// Says whether an event satisfies a matcher of the scope of events.
+    fn meets_event(&self, event: &Event) -> bool {
+        let text = |text: Option<&str>| text.is_some_and(|text| self.covers(text));
+        self.is_met(match &self.key {
+            Key::Message => messages(event).any(|message| self.covers(message)),
+            Key::Logger => text(event.logger.as_deref()),
+            Key::Level => self.pattern.eq_ignore_ascii_case(event.level.as_str()),
+            Key::Release => text(event.release.as_deref()),
+            Key::Environment => text(event.environment.as_deref()),
+            Key::Transaction => text(event.transaction.as_deref()),
+            Key::Sdk => text(event.sdk.as_ref().and_then(|sdk| sdk.name.as_deref())),
+            Key::Tag(name) => text(event.tags.get(name).and_then(Value::as_str)),
+            Key::ThreadId => event.threads.iter().any(|thread| match &thread.id {
+                Some(Value::String(id)) => self.covers(id),
+                Some(id) => self.covers(&id.to_string()),
+                None => false,
+            }),
+            Key::ThreadName => event
+                .threads
+                .iter()
+                .any(|thread| text(thread.name.as_deref())),
+            Key::ThreadState => event
+                .threads
+                .iter()
+                .any(|thread| text(thread.other.get("state").and_then(Value::as_str))),
+            Key::ThreadCrashed => event
+                .threads
+                .iter()
+                .any(|thread| thread.crashed == Some(self.means_yes())),
+            Key::ThreadCurrent => event
+                .threads
+                .iter()
+                .any(|thread| thread.current == Some(self.means_yes())),
+            _ => false,
+        })
+    }
+
+    fn meets_exception(&self, exception: &Exception) -> bool {
+        let mechanism = exception.mechanism.as_ref().and_then(|m| m.ty.as_deref());
+        let text = match self.key {
+            Key::Type => exception.ty.as_deref(),
+            Key::Value => exception.value.as_deref(),
+            _ => mechanism,
+        };
+        self.is_met(text.is_some_and(|text| self.covers(text)))
+    }
+
+    /// Says whether a frame satisfies a matcher of the scope of frames.
+    pub(super) fn meets_frame(&self, family: Family, frame: &Frame) -> bool {
+        let text = |text: Option<&str>| text.is_some_and(|text| self.covers(text));
+        self.is_met(match self.key {
+            Key::Path => {
+                let path = frame.abs_path.as_deref().or(frame.filename.as_deref());
+                path.is_some_and(|path| self.covers(&plain_path(path)))
+            }
+            Key::Package => frame
+                .package
+                .as_deref()
+                .is_some_and(|path| self.covers(&plain_path(path))),
+            Key::Module => text(frame.module.as_deref()),
+            Key::Function => text(frame.function.as_deref()),
+            Key::App => frame.in_app.unwrap_or_default() == self.means_yes(),
+            Key::Family => {
+                let family = family_name(family.of_frame(frame));
+                self.pattern
+                    .split(',')
+                    .any(|name| name == "all" || name == family)
+            }
+            _ => text(
+                frame
+                    .data
+                    .as_ref()
+                    .and_then(|data| data.get("category"))
+                    .and_then(Value::as_str),
+            ),
+        })
+    }
+
+    fn means_yes(&self) -> bool {
+        matches!(
+            self.pattern.to_ascii_lowercase().as_str(),
+            "1" | "yes" | "true"
+        )
+    }
+
+    fn covers(&self, text: &str) -> bool {
+        glob(&self.pattern, super::value::cut(text, TEXT_BYTES_MAX))
+    }
+}
+
+/// Matchers that must all be met, each scope by one and the same exception or frame.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Matchers {
+    /// What the frame that called must look like.
+    pub(super) caller: Vec<Matcher>,
+    /// The matchers themselves.
+    pub(super) own: Vec<Matcher>,
+    /// What the frame that was called must look like.
+    pub(super) callee: Vec<Matcher>,
+}
+
+impl Matchers {
+    /// Says whether an event meets all matchers.
+    pub(super) fn meet(&self, event: &Event) -> bool {
+        self.meet_event(event)
+            && self.meet_any_exception(event)
+            && (!self.asks_for_frames()
+                || stacks(event).any(|stack| {
+                    let family = Family::of(event.platform.as_deref());
+                    (0..stack.frames.len())
+                        .any(|index| self.meet_frame(family, &stack.frames, index))
+                }))
+    }
+
+    /// Says whether the event as a whole meets the matchers of its scope.
+    pub(super) fn meet_event(&self, event: &Event) -> bool {
+        self.of_scope(Scope::Event)
+            .all(|matcher| matcher.meets_event(event))
+    }
+
+    /// Says whether one exception of the event meets the matchers of that scope.
+    pub(super) fn meet_any_exception(&self, event: &Event) -> bool {
+        self.of_scope(Scope::Exception).next().is_none()
+            || event
+                .exception
+                .iter()
+                .any(|exception| self.meet_exception(exception))
+    }
+
+    /// Says whether an exception meets the matchers of that scope.
+    pub(super) fn meet_exception(&self, exception: &Exception) -> bool {
+        self.of_scope(Scope::Exception)
+            .all(|matcher| matcher.meets_exception(exception))
+    }
+
+    /// Says whether a frame and its neighbours meet the matchers of that scope.
+    pub(super) fn meet_frame(&self, family: Family, frames: &[Frame], index: usize) -> bool {
+        let neighbour = |matchers: &[Matcher], at: Option<usize>| {
+            matchers.is_empty()
+                || at.and_then(|at| frames.get(at)).is_some_and(|frame| {
+                    matchers
+                        .iter()
+                        .all(|matcher| matcher.meets_frame(family, frame))
+                })
+        };
+        self.of_scope(Scope::Frame)
+            .all(|matcher| matcher.meets_frame(family, &frames[index]))
+            && neighbour(&self.caller, index.checked_sub(1))
+            && neighbour(&self.callee, Some(index + 1))
+    }
+
+    fn asks_for_frames(&self) -> bool {
+        self.of_scope(Scope::Frame).next().is_some()
+            || !self.caller.is_empty()
+            || !self.callee.is_empty()
+    }
+
+    fn of_scope(&self, scope: Scope) -> impl Iterator<Item = &Matcher> {
+        self.own
+            .iter()
+            .filter(move |matcher| matcher.scope() == scope)
+    }
+}
+
+/// Reads `[caller] | matcher… | [callee]` from the start of a line and returns what follows.
+pub(super) fn parse_matchers(line: &str) -> Result<(Matchers, &str), String> {
+    let mut matchers = Matchers::default();
+    let mut rest = line.trim_start();
+    if rest.starts_with('[') {
+        (matchers.caller, rest) = parse_bracket(rest)?;
+        rest = rest
+            .trim_start()
+            .strip_prefix('|')
+            .ok_or("expected \"|\" after the caller")?;
+    }
+    loop {
+        rest = rest.trim_start();
+        let Some((matcher, after)) = parse_matcher(rest)? else {
+            break;
+        };
+        matchers.own.push(matcher);
+        rest = after;
+    }
+    if let Some(after) = rest.strip_prefix('|') {
+        (matchers.callee, rest) = parse_bracket(after.trim_start())?;
+    }
+    if matchers == Matchers::default() {
+        return Err("expected a matcher such as type:KeyError".into());
+    }
+    Ok((matchers, rest))
+}
+
+fn parse_bracket(text: &str) -> Result<(Vec<Matcher>, &str), String> {
+    let mut matchers = Vec::new();
+    let mut rest = text.strip_prefix('[').ok_or("expected \"[\"")?;
+    loop {
+        rest = rest.trim_start();
+        if let Some(after) = rest.strip_prefix(']') {
+            return Ok((matchers, after));
+        }
+        let Some((matcher, after)) = parse_matcher(rest)? else {
+            return Err("expected a matcher or \"]\"".into());
+        };
+        if matcher.scope() != Scope::Frame {
+            return Err("only frames have callers and callees".into());
+        }
+        matchers.push(matcher);
+        rest = after;
+    }
+}
+
+fn parse_matcher(text: &str) -> Result<Option<(Matcher, &str)>, String> {
+    let is_key = |c: char| c.is_alphanumeric() || matches!(c, '.' | '_' | '-' | '!');
+    let key_len = text.find(|c: char| !is_key(c)).unwrap_or(text.len());
+    let Some(after) = text[key_len..].strip_prefix(':').filter(|_| key_len > 0) else {
+        return Ok(None);
+    };
+    let (pattern, rest) = match after.strip_prefix('"') {
+        Some(quoted) => unquote(quoted)?,
+        None => {
+            let end = after
+                .find(|c: char| c.is_whitespace() || c == ']')
+                .unwrap_or(after.len());
+            (after[..end].to_owned(), &after[end..])
+        }
+    };
+    Ok(Some((Matcher::parse(&text[..key_len], &pattern)?, rest)))
+}
+
+/// Reads up to the closing quote; a backslash takes the next character as it is.
+pub(super) fn unquote(text: &str) -> Result<(String, &str), String> {
+    let mut out = String::new();
+    let mut chars = text.char_indices();
+    while let Some((at, c)) = chars.next() {
+        match c {
+            '"' => return Ok((out, &text[at + 1..])),
+            '\\' => out.extend(chars.next().map(|(_, c)| c)),
+            c => out.push(c),
+        }
+    }
+    Err("a quote is not closed".into())
+}
+
+/// All texts that an event says: its message and the values of its exceptions.
+pub(super) fn messages(event: &Event) -> impl Iterator<Item = &str> {
+    let message = event.message.iter();
+    let texts = message
+        .flat_map(|m| [m.formatted.as_deref(), m.message.as_deref()])
+        .flatten();
+    texts.chain(
+        event
+            .exception
+            .iter()
+            .filter_map(|exception| exception.value.as_deref()),
+    )
+}
+
+/// All stacks of an event, those of exceptions first.
+pub(super) fn stacks(event: &Event) -> impl Iterator<Item = &Stacktrace> {
+    let of_exceptions = event.exception.iter().filter_map(|e| e.stacktrace.as_ref());
+    let of_threads = event
+        .threads
+        .iter()
+        .filter_map(|thread| thread.stacktrace.as_ref());
+    of_exceptions
+        .chain(of_threads)
+        .chain(event.stacktrace.as_ref())
+}
+
+fn family_name(family: Family) -> &'static str {
+    match family {
+        Family::Js => "javascript",
+        Family::Rust => "native",
+        _ => "other",
+    }
+}
+
+fn plain_path(path: &str) -> String {
+    let plain = path.replace('\\', "/").to_lowercase();
+    let is_anchored = plain.starts_with(['/', '*']) || plain.contains("://") || plain.is_empty();
+    if is_anchored {
+        plain
+    } else {
+        format!("/{plain}")
+    }
+}
+
+/// Matches a text against a pattern in which `*` is any text and `?` any character.
+/// Linear in the text: each piece between stars is looked for once, at its first place.
+pub(super) fn glob(pattern: &str, text: &str) -> bool {
+    let mut pieces = pattern.split('*');
+    let first = pieces.next().unwrap_or_default();
+    let Some(mut at) = starts_with(text, first) else {
+        return false;
+    };
+    let Some(mut piece) = pieces.next() else {
+        return at == text.len();
+    };
+    for next in pieces {
+        match find(&text[at..], piece) {
+            Some(end) => at += end,
+            None => return false,
+        }
+        piece = next;
+    }
+    ends_with(&text[at..], piece)
+}
+
+/// The length of `text`'s beginning that `piece` covers.
+fn starts_with(text: &str, piece: &str) -> Option<usize> {
+    if !piece.contains('?') {
+        return text.starts_with(piece).then_some(piece.len());
+    }
+    let mut chars = text.char_indices();
+    for wanted in piece.chars() {
+        let (_, c) = chars.next()?;
+        if wanted != '?' && wanted != c {
+            return None;
+        }
+    }
+    Some(chars.next().map_or(text.len(), |(at, _)| at))
+}
+
+/// Where the first part of `text` that `piece` covers ends.
+fn find(text: &str, piece: &str) -> Option<usize> {
+    if !piece.contains('?') {
+        return text.find(piece).map(|at| at + piece.len());
+    }
+    let mut starts = text.char_indices().map(|(at, _)| at);
+    starts.find_map(|at| starts_with(&text[at..], piece).map(|len| at + len))
+}
+
+fn ends_with(text: &str, piece: &str) -> bool {
+    if !piece.contains('?') {
+        return text.ends_with(piece);
+    }
+    let len = piece.chars().count();
+    let start = text.char_indices().rev().nth(len.saturating_sub(1));
+    start.is_some_and(|(at, _)| starts_with(&text[at..], piece).is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn globs() {
+        for (pattern, text, expected) in [
+            ("*", "", true),
+            ("", "", true),
+            ("", "a", false),
+            ("a*", "abc", true),
+            ("*c", "abc", true),
+            ("a*c", "abc", true),
+            ("a*b*c", "a-b-c", true),
+            ("a*b*c", "a-c", false),
+            ("abc", "abcd", false),
+            ("a*a", "a", false),
+            ("a?c", "abc", true),
+            ("a?c", "ac", false),
+            ("*b?", "abc", true),
+            ("*?b*d", "xabcd", true),
+            ("**/vendor/**", "/srv/vendor/x.rb", true),
+        ] {
+            assert_eq!(glob(pattern, text), expected, "{pattern} {text}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_matcher() {
+        for (line, expected) in [
+            ("colour:red", "unknown matcher \"colour\""),
+            ("type:\"a b", "a quote is not closed"),
+            ("-> x", "expected a matcher such as type:KeyError"),
+            (
+                "[ function:f ] function:g",
+                "expected \"|\" after the caller",
+            ),
+            (
+                "[ type:f ] | function:g",
+                "only frames have callers and callees",
+            ),
+        ] {
+            assert_eq!(parse_matchers(line).unwrap_err(), expected, "{line}");
+        }
+    }
+}
