@@ -10,6 +10,7 @@ use std::fmt;
 use std::panic::Location;
 use std::sync::Arc;
 
+use backstop_capture::Snapshot;
 use http::{HeaderMap, StatusCode};
 
 use crate::kind::{self, Key, Kind};
@@ -51,6 +52,7 @@ struct Inner {
     kind: Option<Kind>,
     location: &'static Location<'static>,
     context: Option<Error>,
+    snapshot: Option<Arc<Snapshot>>,
 }
 
 enum Value {
@@ -70,13 +72,26 @@ where
     fn from(error: E) -> Self {
         let location = Location::caller();
         let type_id = TypeId::of::<E>();
-        Self::new(
+        let mut error = Self::new(
             Value::from(error),
             (!hides_its_type(type_id)).then_some(type_id),
             std::any::type_name::<E>(),
             location,
-        )
+        );
+        if should_capture(&error) {
+            let snapshot = Arc::new(crate::capture::take(location));
+            error.edit(|inner| inner.snapshot = Some(snapshot));
+        }
+        error
     }
+}
+
+/// Tells whether an error is worth a stack: it may go unhandled.
+///
+/// Errors with a code were made on purpose and mostly have a handler or a default page; a panic
+/// has the stack that its hook took.
+fn should_capture(error: &Error) -> bool {
+    error.code_of_kind().is_none() && !error.is::<crate::Panic>() && !error.is::<HttpError>()
 }
 
 /// Tells whether a value of this type shows another type once it is boxed.
@@ -136,6 +151,7 @@ impl Error {
             kind: None,
             location,
             context: None,
+            snapshot: None,
         }))
     }
 
@@ -253,6 +269,11 @@ impl Error {
     /// The line of the `?` (or of the `from` or `into`) that made this error.
     pub fn location(&self) -> &'static Location<'static> {
         self.0.location
+    }
+
+    /// The stack where this error was made, if it was taken.
+    pub(crate) fn snapshot(&self) -> Option<&Arc<Snapshot>> {
+        self.0.snapshot.as_ref()
     }
 
     /// The error that was being dealt with when this one was made: a handler or hook failed.

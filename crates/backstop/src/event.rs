@@ -9,13 +9,12 @@ use std::panic::Location;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, OnceLock};
 
-use backstop_protocol::{Event, Exception, Frame, Mechanism, Sdk, Stacktrace};
+use backstop_capture::{Role, Snapshot, State, Variable};
+use backstop_protocol::{Event, Exception, Frame, Mechanism, Object, Sdk, Stacktrace};
 use serde_json::{Value, json};
 
 use crate::report::Options;
-
-/// The longest chain of sources that is followed; a chain that is longer is a loop.
-const CHAIN_MAX: usize = 32;
+use crate::{Error, capture};
 
 /// Longer texts of errors are cut: the beginning says what it is.
 const TEXT_CHARS_MAX: usize = 8192;
@@ -32,50 +31,152 @@ const SOURCE_BYTES_MAX: u64 = 2 * 1024 * 1024;
 /// Of a type's `Debug` text only the beginning, its name, is of use.
 const DEBUG_BYTES_MAX: usize = 128;
 
-/// Makes the event of an error that a program reports at `place`.
-pub(crate) fn of_error(
-    error: &(dyn StdError + 'static),
-    place: &'static Location<'static>,
-) -> Event {
-    let mut exceptions = chain(error);
-    if let Some(outermost) = exceptions.last_mut() {
-        outermost.stacktrace = Some(stacktrace_of(place));
-        outermost.mechanism = Some(Mechanism {
-            ty: Some("generic".to_owned()),
-            handled: Some(true),
-            ..Mechanism::default()
-        });
-    }
-    Event {
-        exception: exceptions,
-        ..Event::default()
+/// What is known of an error at once, without opening files or debug information.
+pub(crate) struct Draft {
+    exceptions: Vec<Exception>,
+    place: Option<Place>,
+    snapshot: Option<Arc<Snapshot>>,
+}
+
+/// A line of source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Place {
+    pub(crate) file: String,
+    pub(crate) line: u32,
+    pub(crate) column: u32,
+}
+
+impl From<&Location<'_>> for Place {
+    fn from(location: &Location<'_>) -> Place {
+        Place {
+            file: location.file().to_owned(),
+            line: location.line(),
+            column: location.column(),
+        }
     }
 }
 
-/// Makes the event of a panic.
-pub(crate) fn of_panic(message: &str, place: Option<&Location<'_>>) -> Event {
-    Event {
-        level: backstop_protocol::Level::Fatal,
-        exception: vec![Exception {
+impl Draft {
+    /// Drafts an error that a program reports at `place`, with the stack of the caller.
+    pub(crate) fn of_reported(
+        error: &(dyn StdError + 'static),
+        place: &'static Location<'static>,
+    ) -> Draft {
+        let draft = Draft {
+            exceptions: chain(error),
+            place: Some(place.into()),
+            snapshot: Some(Arc::new(capture::take(place))),
+        };
+        draft.with_mechanism("generic", true)
+    }
+
+    /// Drafts an error that nobody handled: the error, its causes, and what was being dealt with.
+    pub(crate) fn of_unhandled(error: &Error) -> Draft {
+        let mut exceptions = Vec::new();
+        // Of an error in a handler, the first error is what was being dealt with.
+        if let Some(first) = error.context() {
+            exceptions.extend(chain_of(first));
+            for exception in &mut exceptions {
+                let mechanism = exception.mechanism.get_or_insert_default();
+                mechanism.ty = Some("chained".to_owned());
+                mechanism.source = Some("__context__".to_owned());
+                mechanism.exception_id = None;
+                mechanism.parent_id = None;
+            }
+        }
+        exceptions.extend(chain_of(error));
+        let (place, snapshot) = match error.downcast_ref::<crate::Panic>() {
+            Some(panic) => (panic.full_place(), panic.snapshot()),
+            None => (Some(error.location().into()), error.snapshot()),
+        };
+        let draft = Draft {
+            exceptions,
+            place,
+            snapshot: snapshot.cloned(),
+        };
+        let mechanism = if error.is::<crate::Panic>() {
+            "panic"
+        } else {
+            "backstop"
+        };
+        draft.with_mechanism(mechanism, false)
+    }
+
+    /// Drafts a panic, with the stack of the caller, which is the hook.
+    pub(crate) fn of_panic(message: &str, location: Option<&Location<'_>>) -> Draft {
+        let exception = Exception {
             ty: Some("panic".to_owned()),
             value: Some(cut(message.to_owned())),
-            stacktrace: place.map(stacktrace_of),
-            mechanism: Some(Mechanism {
-                ty: Some("panic".to_owned()),
-                handled: Some(false),
-                ..Mechanism::default()
-            }),
             ..Exception::default()
-        }],
-        ..Event::default()
+        };
+        let draft = Draft {
+            exceptions: vec![exception],
+            place: location.map(Place::from),
+            snapshot: location.map(|location| Arc::new(capture::take(location))),
+        };
+        draft.with_mechanism("panic", false)
+    }
+
+    fn with_mechanism(mut self, ty: &str, handled: bool) -> Draft {
+        if let Some(outermost) = self.exceptions.last_mut() {
+            let mechanism = outermost.mechanism.get_or_insert_default();
+            mechanism.ty = Some(ty.to_owned());
+            mechanism.handled = Some(handled);
+        }
+        self
+    }
+
+    /// Adds the errors and their frames to an event.
+    ///
+    /// Opens debug information; never called on a request's path.
+    pub(crate) fn finish(self, mut event: Event) -> Event {
+        let mut exceptions = self.exceptions;
+        if let Some(outermost) = exceptions.last_mut() {
+            outermost.stacktrace = self
+                .snapshot
+                .and_then(|snapshot| stacktrace_of(&snapshot))
+                .or_else(|| self.place.as_ref().map(one_frame));
+        }
+        event.exception = exceptions;
+        event
+    }
+}
+
+/// The exceptions of an error, whose outermost type is known by its name.
+fn chain_of(error: &Error) -> Vec<Exception> {
+    let mut exceptions = chain(error.as_dyn());
+    if let Some(outermost) = exceptions.last_mut() {
+        let (module, ty) = split_type_name(error.type_name());
+        let hidden = ["Box", "String", "str", "Error", "Report", "Cow"];
+        let short = ty.split('<').next().unwrap_or(ty);
+        if let Some(kind) = error.kind() {
+            outermost.ty = Some(kind.name().to_owned());
+        } else if error.as_dyn().is::<io::Error>()
+            || hidden.contains(&short.trim_start_matches('&'))
+        {
+            // The type inside says more: it stays.
+        } else {
+            outermost.ty = Some(ty.to_owned());
+            outermost.module = module.map(str::to_owned);
+        }
+    }
+    exceptions
+}
+
+/// Splits a type's full name: `shop::disk::Full<T>` is `Full<T>` in `shop::disk`.
+fn split_type_name(name: &str) -> (Option<&str>, &str) {
+    let generics = name.find('<').unwrap_or(name.len());
+    match name[..generics].rfind("::") {
+        Some(at) => (Some(&name[..at]), &name[at + 2..]),
+        None => (None, name),
     }
 }
 
 /// Makes the exceptions of an error and its sources, in wire order: innermost cause first.
 pub(crate) fn chain(error: &(dyn StdError + 'static)) -> Vec<Exception> {
     let mut exceptions: Vec<Exception> =
-        std::iter::successors(Some(error), |error| source_of(*error))
-            .take(CHAIN_MAX)
+        std::iter::successors(Some(error), |error| crate::error::source_of(*error))
+            .take(crate::error::CHAIN_MAX)
             .map(|error| {
                 let (module, ty) = type_of(error);
                 Exception {
@@ -98,18 +199,6 @@ pub(crate) fn chain(error: &(dyn StdError + 'static)) -> Vec<Exception> {
     }
     exceptions.reverse();
     exceptions
-}
-
-/// Returns what an error was caused by.
-fn source_of<'e>(error: &'e (dyn StdError + 'static)) -> Option<&'e (dyn StdError + 'static)> {
-    // `io::Error` skips the error inside it and names that one's source.
-    match error
-        .downcast_ref::<io::Error>()
-        .and_then(io::Error::get_ref)
-    {
-        Some(inner) => Some(inner),
-        None => error.source(),
-    }
 }
 
 /// Returns module and name of an error's type, as far as a `dyn Error` tells.
@@ -148,17 +237,186 @@ impl fmt::Write for Bounded {
 }
 
 /// A stack of one frame: the place that is known without walking the stack.
-fn stacktrace_of(place: &Location<'_>) -> Stacktrace {
+fn one_frame(place: &Place) -> Stacktrace {
     let frame = Frame {
-        filename: Some(place.file().to_owned()),
-        lineno: Some(place.line().into()),
-        colno: Some(place.column().into()),
+        filename: Some(place.file.clone()),
+        lineno: Some(place.line.into()),
+        colno: Some(place.column.into()),
         in_app: Some(true),
         ..Frame::default()
     };
     Stacktrace {
         frames: vec![frame],
         ..Stacktrace::default()
+    }
+}
+
+/// Names a stack and puts it in wire order: outermost call first.
+fn stacktrace_of(snapshot: &Snapshot) -> Option<Stacktrace> {
+    let mut frames: Vec<Frame> = snapshot
+        .resolve()
+        .into_iter()
+        // What made the error and the hook of the panic explain nothing.
+        .skip_while(|frame| frame.role == Role::Failure || is_ours(frame))
+        .map(frame_of)
+        .collect();
+    frames.reverse();
+    (!frames.is_empty()).then(|| Stacktrace {
+        frames,
+        ..Stacktrace::default()
+    })
+}
+
+fn is_ours(frame: &backstop_capture::Frame) -> bool {
+    matches!(
+        frame.crate_name.as_deref(),
+        Some("backstop" | "backstop_capture" | "core" | "std" | "alloc")
+    )
+}
+
+fn frame_of(frame: backstop_capture::Frame) -> Frame {
+    let mut notes = Object::new();
+    let mut vars = Object::new();
+    for variable in &frame.vars {
+        // A later one of the same name hides the earlier; the last one is what the line sees.
+        vars.insert(variable.name.clone(), value_of(&variable.value, 0));
+        notes.insert(variable.name.clone(), notes_of(variable));
+    }
+    let mut data = Object::new();
+    if !notes.is_empty() {
+        data.insert("vars".to_owned(), Value::Object(notes));
+    }
+    if let Some(missing) = frame.vars_missing {
+        data.insert(
+            "vars_missing".to_owned(),
+            Value::String(why_missing(missing).to_owned()),
+        );
+    }
+    Frame {
+        function: frame.function,
+        raw_function: frame.symbol,
+        module: frame.module,
+        package: frame.package.map(|package| package.name),
+        filename: frame.file.as_deref().map(short_file),
+        abs_path: frame.file,
+        lineno: frame.line.map(u64::from),
+        colno: frame.column.map(u64::from),
+        in_app: Some(frame.in_app),
+        vars,
+        instruction_addr: Some(format!("{:#x}", frame.address)),
+        data: (!data.is_empty()).then_some(Value::Object(data)),
+        ..Frame::default()
+    }
+}
+
+fn notes_of(variable: &Variable) -> Value {
+    let mut notes = json!({"type": short_type(&variable.type_name)});
+    if variable.state != State::Ok {
+        notes["state"] = json!(variable.state.text());
+    }
+    notes
+}
+
+/// The last part of each path: `alloc::vec::Vec<shop::Item>` is `Vec<Item>`.
+fn short_type(name: &str) -> String {
+    const TYPE_CHARS_MAX: usize = 120;
+    let separators = ['<', '>', ',', ' ', '(', ')', '&', '[', ']', ';', '*'];
+    let short: String = name
+        .split_inclusive(separators)
+        .map(|part| part.rsplit("::").next().unwrap_or(part))
+        .collect();
+    match short.char_indices().nth(TYPE_CHARS_MAX) {
+        Some((at, _)) => format!("{}…", &short[..at]),
+        None => short,
+    }
+}
+
+fn why_missing(missing: backstop_capture::VarsMissing) -> &'static str {
+    use backstop_capture::VarsMissing;
+    match missing {
+        VarsMissing::NoDebugInfo => {
+            "this code was built without them; set `debug = \"full\"` in the profile"
+        }
+        VarsMissing::Limit => "a limit was reached before this frame",
+        VarsMissing::Busy => "another capture was running",
+        VarsMissing::Platform => "this platform has no reader for them",
+        _ => "not captured",
+    }
+}
+
+/// Values of a captured variable as JSON: short ones as Rust writes them, others as trees.
+fn value_of(value: &backstop_capture::Value, depth: usize) -> Value {
+    use backstop_capture::Value as Captured;
+    const SHORT_CHARS: usize = 60;
+    const DEPTH_MAX: usize = 16;
+    match value {
+        Captured::Bool(flag) => return Value::Bool(*flag),
+        Captured::Signed(number) => {
+            if let Ok(number) = i64::try_from(*number) {
+                return number.into();
+            }
+        }
+        Captured::Unsigned(number) => {
+            if let Ok(number) = u64::try_from(*number) {
+                return number.into();
+            }
+        }
+        _ => {}
+    }
+    let short = value.summary(SHORT_CHARS);
+    if !short.ends_with('…') || depth >= DEPTH_MAX {
+        return Value::String(short);
+    }
+    let items = |items: &[Captured], len: u64| {
+        let mut list: Vec<Value> = items.iter().map(|item| value_of(item, depth + 1)).collect();
+        let more = len.saturating_sub(items.len() as u64);
+        if more > 0 {
+            list.push(Value::String(format!("…{more} more")));
+        }
+        Value::Array(list)
+    };
+    match value {
+        Captured::List { items: list, len } | Captured::Set { items: list, len } => {
+            items(list, *len)
+        }
+        Captured::Map { entries, len } => {
+            let mut map: Object = entries
+                .iter()
+                .map(|(key, value)| (key.to_string(), value_of(value, depth + 1)))
+                .collect();
+            let more = len.saturating_sub(entries.len() as u64);
+            if more > 0 {
+                map.insert("…".to_owned(), Value::String(format!("{more} more")));
+            }
+            Value::Object(map)
+        }
+        Captured::Struct { fields, .. } => fields
+            .iter()
+            .map(|(name, value)| (name.clone(), value_of(value, depth + 1)))
+            .collect(),
+        Captured::Tuple { name, items: list } if name.is_empty() => items(list, list.len() as u64),
+        Captured::Tuple { name, items: list } => {
+            let inside = match list.as_slice() {
+                [one] => value_of(one, depth + 1),
+                list => items(list, list.len() as u64),
+            };
+            Value::Object(Object::from_iter([(name.clone(), inside)]))
+        }
+        other => Value::String(cut(other.to_string())),
+    }
+}
+
+/// The path as the project knows it: from its `src`, `tests`, `examples` or `benches` folder.
+fn short_file(path: &str) -> String {
+    let folders = ["/src/", "/tests/", "/examples/", "/benches/"];
+    let start = folders
+        .iter()
+        .filter_map(|folder| path.find(folder))
+        .min()
+        .filter(|_| !path.contains("/registry/src/") && !path.starts_with("/rustc/"));
+    match start {
+        Some(at) => path[at + 1..].to_owned(),
+        None => path.to_owned(),
     }
 }
 
@@ -361,13 +619,15 @@ mod tests {
                 Some(self)
             }
         }
-        assert_eq!(chain(&Loop).len(), CHAIN_MAX);
+        assert_eq!(chain(&Loop).len(), crate::error::CHAIN_MAX);
     }
 
     #[test]
     fn the_place_shows_its_source() {
         let error = Outer(io::Error::other("x"));
-        let mut event = of_error(&error, Location::caller());
+        let mut draft = Draft::of_reported(&error, Location::caller());
+        draft.snapshot = None; // this crate's own frames are left out of stacks
+        let mut event = draft.finish(Event::default());
         complete(&mut event, &Options::default());
         let frame = &event
             .exception

@@ -28,6 +28,7 @@
 //! ```
 #![forbid(unsafe_code)]
 
+mod capture;
 pub mod config;
 mod error;
 mod event;

@@ -14,7 +14,8 @@ use super::queue::Queue;
 use super::sender::{self, Shared, Waiting};
 use super::transport::{Collector, Http, InProcess, Transport};
 use super::{Options, SHUTDOWN_TIMEOUT, Scope, now};
-use crate::event;
+use crate::capture;
+use crate::event::Draft;
 
 /// Reports to one project of one tracker.
 ///
@@ -64,7 +65,8 @@ impl Client {
     /// Reports an error and everything that caused it.
     #[track_caller]
     pub fn capture_error(&self, error: &(dyn Error + 'static)) -> Option<EventId> {
-        self.capture_event(event::of_error(error, Location::caller()))
+        let draft = Draft::of_reported(error, Location::caller());
+        self.capture_later(Event::default(), move |event| draft.finish(event))
     }
 
     /// Reports a message.
@@ -148,6 +150,7 @@ impl fmt::Debug for Client {
 
 impl Handle {
     fn new(transport: Transport, options: Options) -> Handle {
+        capture::warm_up();
         Handle {
             shared: Arc::new(Shared {
                 queue: Queue::new(options.queue_events_max),

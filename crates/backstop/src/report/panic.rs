@@ -5,7 +5,9 @@ use std::cell::Cell;
 use std::panic::PanicHookInfo;
 use std::sync::Once;
 
-use crate::event;
+use backstop_protocol::{Event, Level};
+
+use crate::event::Draft;
 
 thread_local! {
     /// A report of a panic must not report its own panic.
@@ -38,7 +40,12 @@ fn report(panic: &PanicHookInfo<'_>) {
         return;
     }
     if let Some(client) = super::current_client() {
-        client.capture_event(event::of_panic(text_of(panic.payload()), panic.location()));
+        let draft = Draft::of_panic(text_of(panic.payload()), panic.location());
+        let event = Event {
+            level: Level::Fatal,
+            ..Event::default()
+        };
+        client.capture_later(event, move |event| draft.finish(event));
     }
     // The thread may be about to end, and thread-locals with it.
     let _ended = REPORTING.try_with(|reporting| reporting.set(false));

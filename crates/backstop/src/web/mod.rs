@@ -13,6 +13,7 @@ mod handlers;
 mod layer;
 mod page;
 mod panic;
+mod report;
 mod scope;
 mod stream;
 

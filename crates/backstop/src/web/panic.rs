@@ -9,24 +9,21 @@ use std::fmt;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::Once;
+use std::sync::{Arc, Once};
 use std::task::{Context, Poll};
 
-use crate::Error;
+use backstop_capture::Snapshot;
+
+use crate::event::Place;
+use crate::report::CaughtElsewhere;
+use crate::{Error, capture};
 
 /// A panic, as an error.
 #[derive(Debug)]
 pub struct Panic {
     message: String,
     place: Option<Place>,
-}
-
-/// Where a panic happened.
-#[derive(Debug, Clone)]
-struct Place {
-    file: String,
-    line: u32,
-    column: u32,
+    snapshot: Option<Arc<Snapshot>>,
 }
 
 impl Panic {
@@ -40,6 +37,15 @@ impl Panic {
         self.place
             .as_ref()
             .map(|place| (place.file.as_str(), place.line))
+    }
+
+    pub(crate) fn full_place(&self) -> Option<Place> {
+        self.place.clone()
+    }
+
+    /// The stack of the panic, if it was taken.
+    pub(crate) fn snapshot(&self) -> Option<&Arc<Snapshot>> {
+        self.snapshot.as_ref()
     }
 }
 
@@ -56,8 +62,8 @@ impl fmt::Display for Panic {
 impl std::error::Error for Panic {}
 
 thread_local! {
-    /// The place of the last panic of this thread, until the layer takes it.
-    static LAST: RefCell<Option<Place>> = const { RefCell::new(None) };
+    /// Place and stack of the last panic of this thread, until the layer takes it.
+    static LAST: RefCell<Option<(Place, Arc<Snapshot>)>> = const { RefCell::new(None) };
 }
 
 /// Puts the hook in front of the one that is there. Does nothing the second time.
@@ -66,11 +72,9 @@ pub(crate) fn install_hook() {
     ONCE.call_once(|| {
         let previous = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
-            let place = panic.location().map(|location| Place {
-                file: location.file().to_owned(),
-                line: location.line(),
-                column: location.column(),
-            });
+            let place = panic
+                .location()
+                .map(|location| (Place::from(location), Arc::new(capture::take(location))));
             LAST.with(|last| {
                 // A panic while another unwinds keeps the place of the first borrow.
                 if let Ok(mut last) = last.try_borrow_mut() {
@@ -89,12 +93,18 @@ pub(crate) fn caught(payload: &(dyn Any + Send)) -> Error {
         .map(|text| (*text).to_owned())
         .or_else(|| payload.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "with a value that is no text".to_owned());
-    let place = LAST.with(|last| last.try_borrow_mut().ok().and_then(|mut last| last.take()));
-    Error::from(Panic { message, place })
+    let last = LAST.with(|last| last.try_borrow_mut().ok().and_then(|mut last| last.take()));
+    let (place, snapshot) = last.unzip();
+    Error::from(Panic {
+        message,
+        place,
+        snapshot,
+    })
 }
 
 /// Runs a function; a panic is an error.
 pub(crate) fn catch<T>(run: impl FnOnce() -> T) -> Result<T, Error> {
+    let _caught = CaughtElsewhere::enter();
     catch_unwind(AssertUnwindSafe(run)).map_err(|payload| caught(&*payload))
 }
 

@@ -17,6 +17,9 @@ use serde_json::Value;
 /// Long enough for the slowest machine; nothing waits that long when all is well.
 const PATIENCE: Duration = Duration::from_secs(60);
 
+/// Never to be seen; in two parts, for events carry lines of this file.
+const SECRET: &str = concat!("hunt", "er2");
+
 /// What arrived at the fake tracker.
 struct Received {
     path: String,
@@ -132,7 +135,11 @@ fn an_error_arrives_with_its_chain() {
     let values = event["exception"]["values"].as_array().unwrap();
     assert_eq!(values[0]["type"], "ParseIntError");
     assert_eq!(values[1]["type"], "Other");
-    let frame = &values[1]["stacktrace"]["frames"][0];
+    let frame = values[1]["stacktrace"]["frames"]
+        .as_array()
+        .unwrap()
+        .last()
+        .unwrap();
     assert!(
         frame["filename"].as_str().unwrap().ends_with("report.rs"),
         "{frame}"
@@ -395,4 +402,134 @@ fn the_trackers_dsn_is_checked() {
     assert!(Tracker::from_static("http://host/").client().is_err());
     let tracker = Tracker::new("http://k:hush@host/1").unwrap();
     assert!(!format!("{tracker:?}").contains("hush"));
+}
+
+/// A view that fails three calls deep, with something to see in each.
+mod shop {
+    use backstop::Result;
+
+    #[derive(Debug)]
+    pub(crate) struct Order {
+        pub(crate) id: u32,
+        pub(crate) note: &'static str,
+    }
+
+    #[inline(never)]
+    pub(crate) fn price(order: &Order) -> Result<u32> {
+        let cents: u32 = order.note.parse()?;
+        Ok(cents + order.id)
+    }
+
+    pub(crate) async fn broken() -> String {
+        panic!("empty drawer")
+    }
+
+    pub(crate) async fn view() -> Result<String> {
+        let order = Order { id: 7, note: "n/a" };
+        let price = price(&order)?;
+        Ok(format!("{} {price}", order.note))
+    }
+}
+
+fn app(client: &Client) -> axum::Router {
+    use axum::routing::get;
+    let routes = axum::Router::new()
+        .route("/price/{id}", get(shop::view))
+        .route("/gone", get(|| async { backstop::abort::<()>(410) }))
+        .route("/panic", get(shop::broken));
+    let tracker = Tracker::of_client(client.clone());
+    tracker
+        .init_app(backstop::App::new(routes))
+        .into_router()
+        .unwrap()
+}
+
+async fn ask(router: axum::Router, path: &str) -> u16 {
+    use tower::ServiceExt;
+    let request = http::Request::get(path)
+        .header("Host", "shop.example")
+        .header("Cookie", format!("session={SECRET}"))
+        .body(axum::body::Body::empty())
+        .unwrap();
+    router.oneshot(request).await.unwrap().status().as_u16()
+}
+
+#[tokio::test]
+async fn an_unhandled_error_of_a_view_is_one_event() {
+    let collector = Collector::new();
+    let client = Client::collecting(&collector);
+    let router = app(&client);
+    let path = format!("/price/7?token={SECRET}&q=1");
+    assert_eq!(ask(router.clone(), &path).await, 500);
+    assert_eq!(ask(router, "/gone").await, 410);
+    assert!(client.flush(PATIENCE));
+
+    let events = collector.events();
+    assert_eq!(events.len(), 1);
+    let event = &events[0];
+    assert_eq!(event.transaction.as_deref(), Some("/price/{id}"));
+    let request = event.request.as_ref().unwrap();
+    assert_eq!(request.url.as_deref(), Some("http://shop.example/price/7"));
+    assert_eq!(
+        request.query_string.as_ref().unwrap(),
+        "token=[Filtered]&q=1"
+    );
+    assert!(!serde_json::to_string(event).unwrap().contains(SECRET));
+    assert!(event.tags.contains_key("request_id"));
+
+    let exception = event.exception.last().unwrap();
+    assert_eq!(exception.ty.as_deref(), Some("ParseIntError"));
+    let frames = &exception.stacktrace.as_ref().unwrap().frames;
+    let newest = frames.last().unwrap();
+    assert!(
+        newest.function.as_ref().unwrap().ends_with("shop::price"),
+        "{newest:?}"
+    );
+    assert!(
+        newest
+            .context_line
+            .as_ref()
+            .unwrap()
+            .contains("order.note.parse()?")
+    );
+    assert_eq!(newest.in_app, Some(true));
+    let order = newest.vars["order"].to_string();
+    assert!(order.contains("n/a") && order.contains('7'), "{order}");
+    let view = frames.iter().rev().find(|frame| {
+        frame
+            .function
+            .as_ref()
+            .is_some_and(|name| name.contains("shop::view"))
+    });
+    assert!(view.is_some_and(|frame| frame.in_app == Some(true)));
+}
+
+#[tokio::test]
+async fn a_panic_of_a_view_is_one_event_with_its_place() {
+    let collector = Collector::new();
+    let client = Client::collecting(&collector);
+    report::install_panic_hook();
+    let router = app(&client);
+    let scope = Scope::new().client(client.clone());
+    assert_eq!(scope.bind(ask(router, "/panic")).await, 500);
+    assert!(client.flush(PATIENCE));
+    let events = collector.events();
+    assert_eq!(events.len(), 1);
+    let exception = events[0].exception.last().unwrap();
+    assert!(exception.value.as_ref().unwrap().contains("empty drawer"));
+    let newest = exception
+        .stacktrace
+        .as_ref()
+        .unwrap()
+        .frames
+        .last()
+        .unwrap();
+    assert!(
+        newest
+            .context_line
+            .as_ref()
+            .unwrap()
+            .contains("empty drawer"),
+        "{newest:?}"
+    );
 }

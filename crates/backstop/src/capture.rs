@@ -1,0 +1,115 @@
+//! Whether and how the stack is taken where an error is made.
+//!
+//! Taking return addresses costs some ten microseconds, reading variables some milliseconds.
+//! So addresses are taken of every error that may become a report, and variables of one error
+//! per place and pause; in debug mode of every one.
+
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::panic::Location;
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use backstop_capture::{Policy, Snapshot, Values};
+
+/// How long the variables of one place are not read again.
+const PAUSE: Duration = Duration::from_secs(5);
+
+/// How many places are told apart; two that share a number share the pause.
+const PLACES: usize = 512;
+
+/// When variables were last read at each place, in milliseconds since [`start`], plus one.
+static LAST: [AtomicU64; PLACES] = [const { AtomicU64::new(0) }; PLACES];
+
+/// Debug mode: variables of every error.
+static ALWAYS: AtomicBool = AtomicBool::new(false);
+
+/// Reads the variables of every error from now on, and opens the debug information.
+pub(crate) fn always_read_variables() {
+    ALWAYS.store(true, Ordering::Relaxed);
+}
+
+/// Opens the program's debug information on a thread of its own, once, so that the first error
+/// does not have to.
+pub(crate) fn warm_up() {
+    static STARTED: OnceLock<()> = OnceLock::new();
+    STARTED.get_or_init(|| {
+        // Without the thread the first error is slower, nothing else.
+        let _started = std::thread::Builder::new()
+            .name("backstop-warm-up".to_owned())
+            .spawn(backstop_capture::warm_up);
+    });
+}
+
+/// Takes the stack of the caller, which fails at `place`.
+#[inline(never)]
+pub(crate) fn take(place: &Location<'_>) -> Snapshot {
+    let values = match ALWAYS.load(Ordering::Relaxed) || is_due(place, start().elapsed()) {
+        true => Values::InApp,
+        false => Values::Addresses,
+    };
+    static POLICIES: OnceLock<[Policy; 2]> = OnceLock::new();
+    let [addresses, variables] = POLICIES.get_or_init(|| {
+        [Values::Addresses, Values::InApp].map(|values| Policy {
+            values,
+            ..Policy::default()
+        })
+    });
+    backstop_capture::snapshot(match values {
+        Values::Addresses => addresses,
+        _ => variables,
+    })
+}
+
+fn start() -> Instant {
+    static START: OnceLock<Instant> = OnceLock::new();
+    *START.get_or_init(Instant::now)
+}
+
+/// Says whether the pause of a place is over, and begins a new one if it is.
+fn is_due(place: &Location<'_>, now: Duration) -> bool {
+    let mut hasher = DefaultHasher::new();
+    (place.file(), place.line(), place.column()).hash(&mut hasher);
+    let slot = usize::try_from(hasher.finish() % PLACES as u64).unwrap_or(0);
+    let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX - 1) + 1;
+    let pause = u64::try_from(PAUSE.as_millis()).unwrap_or(u64::MAX);
+    let last = LAST[slot].load(Ordering::Relaxed);
+    if last != 0 && now < last.saturating_add(pause) {
+        return false;
+    }
+    // Of two threads that come at once, one reads.
+    LAST[slot]
+        .compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed)
+        .is_ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn variables_of_a_place_are_read_once_in_a_pause() {
+        let place = Location::caller();
+        let at = Duration::from_secs(100);
+        assert!(is_due(place, at));
+        assert!(!is_due(place, at + PAUSE / 2));
+        assert!(is_due(place, at + PAUSE));
+        assert!(!is_due(place, at + PAUSE));
+    }
+
+    #[test]
+    fn the_stack_begins_in_the_program() {
+        let snapshot = take(Location::caller());
+        let frames = snapshot.resolve();
+        let names: Vec<_> = frames
+            .iter()
+            .filter_map(|frame| frame.function.as_deref())
+            .collect();
+        assert!(
+            names
+                .iter()
+                .any(|name| name.contains("the_stack_begins_in_the_program")),
+            "{names:?}"
+        );
+    }
+}
