@@ -17,6 +17,13 @@ pub mod grouping;
 mod log;
 pub mod model;
 pub mod outbox;
+pub mod ingest;
+pub mod model;
+pub mod record;
+pub mod store;
+
+mod alert;
+mod codec;
 mod retention;
 pub mod serve;
 pub mod store;

@@ -13,8 +13,10 @@ mod error;
 mod event;
 mod generation;
 mod issue;
+mod known;
 mod outcome;
 mod project;
+mod record;
 mod schema;
 mod search;
 

@@ -8,7 +8,10 @@ use super::error::{Error, ErrorKind, Fault};
 const APPLICATION_ID: i32 = 0x426b_5374;
 
 /// One step per version; a released step never changes.
-const MIGRATIONS: &[&str] = &[include_str!("../../migrations/sqlite/0001_first.sql")];
+const MIGRATIONS: &[&str] = &[
+    include_str!("../../migrations/sqlite/0001_first.sql"),
+    include_str!("../../migrations/sqlite/0002_records.sql"),
+];
 
 /// Brings a file of any earlier version to this one; each step is one transaction.
 pub(super) fn migrate(connection: &mut Connection) -> Result<(), Fault> {
