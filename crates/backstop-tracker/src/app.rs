@@ -6,13 +6,14 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result};
 use axum::Router;
 use axum::http::{StatusCode, Uri};
-use axum::response::{IntoResponse, Json};
+use axum::response::{IntoResponse, Json, Response};
 use backstop_protocol::Timestamp;
 use minijinja::Environment;
 use serde_json::json;
 
 use crate::config::{Config, host_of};
 use crate::digest::Digest;
+use crate::ingest::{self, Ingest};
 use crate::store::Store;
 
 /// A tracker: the store, the settings and the templates; cloning is cheap.
@@ -21,7 +22,7 @@ pub struct Tracker(pub(crate) Arc<Parts>);
 
 pub(crate) struct Parts {
     pub(crate) store: Store,
-    pub(crate) digest: Arc<Digest>,
+    pub(crate) ingest: Arc<Ingest>,
     pub(crate) templates: Environment<'static>,
     /// The address under which people and clients reach the server, without a slash at the end.
     pub(crate) public_url: String,
@@ -57,8 +58,8 @@ impl Tracker {
             .map(|(_, path)| path)
             .unwrap_or_default();
         Ok(Tracker(Arc::new(Parts {
+            ingest: Ingest::start(store.clone(), digest),
             store,
-            digest,
             templates,
             public_url: public_url.to_owned(),
             root: root.trim_end_matches('/').to_owned(),
@@ -67,11 +68,15 @@ impl Tracker {
 
     /// Returns the routes of the tracker: ingest, pages and web API.
     pub fn router(&self) -> Router {
-        crate::web::router(self.clone()).fallback(no_such_path)
+        let ingest = ingest::router(Arc::clone(&self.0.ingest));
+        let prefixed = ingest.clone();
+        crate::web::router(self.clone())
+            .merge(ingest)
+            .fallback(move |request| ingest::route_prefixed(prefixed, request, no_such_path))
     }
 }
 
-async fn no_such_path(uri: Uri) -> impl IntoResponse {
+async fn no_such_path(uri: Uri) -> Response {
     let detail = format!("there is nothing at {}", uri.path());
-    (StatusCode::NOT_FOUND, Json(json!({ "detail": detail })))
+    (StatusCode::NOT_FOUND, Json(json!({ "detail": detail }))).into_response()
 }

@@ -14,16 +14,11 @@ pub mod config;
 mod demo;
 pub mod digest;
 pub mod grouping;
+pub mod ingest;
 mod log;
 pub mod model;
 pub mod outbox;
-pub mod ingest;
-pub mod model;
 pub mod record;
-pub mod store;
-
-mod alert;
-mod codec;
 mod retention;
 pub mod serve;
 pub mod store;

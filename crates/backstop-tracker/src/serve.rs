@@ -14,6 +14,7 @@ use crate::app::Tracker;
 use crate::cli::ServeArgs;
 use crate::config::{Config, host_of};
 use crate::digest::Digest;
+use crate::ingest::Ingest;
 use crate::outbox::Outbox;
 use crate::store::{ServeLock, Store};
 
@@ -29,6 +30,7 @@ pub struct Server {
     serving: JoinHandle<std::io::Result<()>>,
     mailing: JoinHandle<()>,
     digest: Arc<Digest>,
+    ingest: Arc<Ingest>,
     _lock: ServeLock,
 }
 
@@ -76,6 +78,7 @@ impl Server {
         let outbox = Arc::new(outbox(config, &store, &public_url)?);
         let mailing = tokio::spawn(outbox.run(Arc::clone(&digest)));
         let tracker = Tracker::new(store.clone(), Arc::clone(&digest), config, &public_url)?;
+        let ingest = Arc::clone(&tracker.0.ingest);
         let (ending, ended) = watch::channel(false);
         let serving = tokio::spawn(serve(listener, tracker, ended));
         tracing::info!(%address, public_url, data = %directory, "accepting");
@@ -86,6 +89,7 @@ impl Server {
             serving,
             mailing,
             digest,
+            ingest,
             _lock: lock,
         })
     }
@@ -136,6 +140,7 @@ impl Server {
                 .context("the listener failed")?,
             Err(_) => tracing::warn!("some requests did not end in time and were cut off"),
         }
+        self.ingest.flush().await;
         let digest = self.digest;
         tokio::task::spawn_blocking(move || digest.stop())
             .await

@@ -36,10 +36,13 @@ use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
+use axum::extract::{DefaultBodyLimit, Request};
 use axum::middleware;
+use axum::response::Response;
 use axum::routing::{get, post};
 use backstop_protocol::{EventId, Timestamp};
+use http::Uri;
+use tower::ServiceExt as _;
 
 use crate::digest::Digest;
 use crate::model::Key;
@@ -131,6 +134,38 @@ pub fn router(ingest: Arc<Ingest>) -> Router {
         .with_state(ingest)
 }
 
+/// Serves a request whose path has a prefix before `/api/`: a DSN may have one, for a proxy that
+/// serves several things under one name and does not take it off. Anything else goes to `otherwise`.
+pub(crate) async fn route_prefixed<F: Future<Output = Response>>(
+    router: Router,
+    mut request: Request,
+    otherwise: impl FnOnce(Uri) -> F,
+) -> Response {
+    let Some(uri) = without_prefix(request.uri()) else {
+        return otherwise(request.uri().clone()).await;
+    };
+    *request.uri_mut() = uri;
+    match router.oneshot(request).await {
+        Ok(response) => response,
+        Err(never) => match never {},
+    }
+}
+
+fn without_prefix(uri: &Uri) -> Option<Uri> {
+    let path = uri.path();
+    // The last one counts: a prefix may itself have an `/api/`.
+    let at = path.rfind("/api/").filter(|at| *at > 0)?;
+    let project = path[at + 5..].split('/').next()?;
+    let is_project = !project.is_empty() && project.bytes().all(|byte| byte.is_ascii_digit());
+    if !is_project && project != "store" {
+        return None;
+    }
+    let query = uri.query().map(|query| format!("?{query}"));
+    format!("{}{}", &path[at..], query.unwrap_or_default())
+        .parse()
+        .ok()
+}
+
 /// Reads the clock: the one place in ingest that does.
 fn now() -> Timestamp {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
@@ -140,4 +175,30 @@ fn now() -> Timestamp {
 
 fn new_event_id() -> EventId {
     EventId::from_bytes(Key::random().0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes() {
+        let check = |path: &str, expected: Option<&str>| {
+            let uri = without_prefix(&path.parse().unwrap());
+            assert_eq!(
+                uri.map(|uri| uri.to_string()).as_deref(),
+                expected,
+                "{path}"
+            );
+        };
+        check("/api/1/envelope/", None);
+        check(
+            "/sentry/api/1/envelope/?sentry_key=a",
+            Some("/api/1/envelope/?sentry_key=a"),
+        );
+        check("/a/api/b/api/42/store/", Some("/api/42/store/"));
+        check("/a/api/store/", Some("/api/store/"));
+        check("/a/api/0x/envelope/", None);
+        check("/a", None);
+    }
 }
