@@ -11,7 +11,7 @@ use backstop_protocol::Timestamp;
 use minijinja::Environment;
 use serde_json::json;
 
-use crate::config::{Config, host_of};
+use crate::config::host_of;
 use crate::digest::Digest;
 use crate::ingest::{self, Ingest};
 use crate::store::Store;
@@ -31,7 +31,7 @@ pub(crate) struct Parts {
 }
 
 /// Reads the clock; every decision below takes its result as an argument.
-pub fn now() -> Timestamp {
+pub(crate) fn now() -> Timestamp {
     let since = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();
@@ -39,18 +39,13 @@ pub fn now() -> Timestamp {
 }
 
 impl Tracker {
-    /// Puts a tracker together.
+    /// Puts a tracker together, for a public address without a slash at the end.
     ///
     /// # Errors
     ///
-    /// A template in `DIR/templates` cannot be read or understood.
-    pub fn new(
-        store: Store,
-        digest: Arc<Digest>,
-        config: &Config,
-        public_url: &str,
-    ) -> Result<Tracker> {
-        let templates = crate::web::templates(&config.data.join("templates"))
+    /// A template in `templates` of the data directory cannot be read or understood.
+    pub fn new(store: Store, digest: Arc<Digest>, public_url: &str) -> Result<Tracker> {
+        let templates = crate::web::templates(&store.directory().join("templates"))
             .context("cannot load the templates")?;
         let host = host_of(public_url).unwrap_or_default();
         let root = public_url

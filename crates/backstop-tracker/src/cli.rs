@@ -19,13 +19,13 @@ Exit codes:
 /// An error tracker in one process and one file. Any Sentry SDK can send to it.
 #[derive(Debug, Parser)]
 #[command(name = "backstop", version, max_term_width = 100, after_help = EXIT_CODES)]
-pub struct Cli {
+pub(crate) struct Cli {
     #[command(subcommand)]
-    pub command: Command,
+    pub(crate) command: Command,
 }
 
 #[derive(Debug, Subcommand)]
-pub enum Command {
+pub(crate) enum Command {
     /// Accept events, group them into issues, send mails and show the web pages
     #[command(after_help = "\
 Examples:
@@ -57,7 +57,7 @@ Examples:
 
 /// Where the store is.
 #[derive(Debug, Clone, Args)]
-pub struct Data {
+pub(crate) struct Data {
     /// The data directory; made if it is missing
     #[arg(
         long,
@@ -65,16 +65,16 @@ pub struct Data {
         value_name = "DIR",
         default_value = "backstop-data"
     )]
-    pub data: PathBuf,
+    pub(crate) data: PathBuf,
 }
 
 #[derive(Debug, Clone, Args)]
-pub struct ServeArgs {
+pub(crate) struct ServeArgs {
     #[command(flatten)]
-    pub data: Data,
+    pub(crate) data: Data,
     /// The address to listen on; port 0 takes a free one [default: 127.0.0.1:9000]
     #[arg(long, env = "BACKSTOP_LISTEN", value_name = "HOST:PORT")]
-    pub listen: Option<String>,
+    pub(crate) listen: Option<String>,
     /// The mail server: smtp://host[:port], smtp://host?tls=required or smtps://user:password@host
     #[arg(
         long,
@@ -82,38 +82,38 @@ pub struct ServeArgs {
         value_name = "URL",
         hide_env_values = true
     )]
-    pub smtp: Option<String>,
+    pub(crate) smtp: Option<String>,
     /// Write mails as .eml files into this directory [default: DIR/mail without --smtp]
     #[arg(long, env = "BACKSTOP_MAIL_DIR", value_name = "DIR")]
-    pub mail_dir: Option<PathBuf>,
+    pub(crate) mail_dir: Option<PathBuf>,
     /// The sender of mails [default: backstop@ the host of the public URL]
     #[arg(long, env = "BACKSTOP_MAIL_FROM", value_name = "ADDRESS")]
-    pub mail_from: Option<String>,
+    pub(crate) mail_from: Option<String>,
     /// Who gets mails while there is no user [default: root@localhost]
     #[arg(long, env = "BACKSTOP_MAIL_TO", value_name = "ADDRESS")]
-    pub mail_to: Option<String>,
+    pub(crate) mail_to: Option<String>,
     /// The address under which people and clients reach the server [default: http://LISTEN]
     #[arg(long, env = "BACKSTOP_PUBLIC_URL", value_name = "URL")]
-    pub public_url: Option<String>,
+    pub(crate) public_url: Option<String>,
     /// Settings as YAML: the same names with `_` for `-` [default: DIR/config.yaml if it is there]
     #[arg(long, env = "BACKSTOP_CONFIG", value_name = "FILE")]
-    pub config: Option<PathBuf>,
+    pub(crate) config: Option<PathBuf>,
 }
 
 #[derive(Debug, Clone, Args)]
-pub struct DemoArgs {
+pub(crate) struct DemoArgs {
     #[command(flatten)]
-    pub data: Data,
+    pub(crate) data: Data,
     /// Let everything fail once, print the table and exit
     #[arg(long)]
-    pub once: bool,
+    pub(crate) once: bool,
     /// Print the table as JSON
     #[arg(long, requires = "once")]
-    pub json: bool,
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Subcommand)]
-pub enum ProjectCommand {
+pub(crate) enum ProjectCommand {
     /// Make a project and print its DSN
     #[command(after_help = "\
 Examples:
@@ -128,43 +128,43 @@ Give --id and --key to keep the DSN that your clients have. Works while a server
 }
 
 #[derive(Debug, Clone, Args)]
-pub struct ProjectCreateArgs {
+pub(crate) struct ProjectCreateArgs {
     /// What people call it, usually the program's name
-    pub name: String,
+    pub(crate) name: String,
     #[command(flatten)]
-    pub data: Data,
+    pub(crate) data: Data,
     /// The organization it belongs to [default: main]
     #[arg(long, value_name = "ORG")]
-    pub org: Option<String>,
+    pub(crate) org: Option<String>,
     /// The numeric id in the DSN; the next free one if not given
     #[arg(long, value_name = "N")]
-    pub id: Option<u64>,
+    pub(crate) id: Option<u64>,
     /// The public key in the DSN; random if not given
     #[arg(long, value_name = "32HEX")]
-    pub key: Option<String>,
+    pub(crate) key: Option<String>,
     /// The secret key that old clients have in their DSN
     #[arg(long, value_name = "32HEX")]
-    pub secret: Option<String>,
+    pub(crate) secret: Option<String>,
     /// The address in the printed DSN, if no server has run on DIR yet
     #[arg(long, env = "BACKSTOP_PUBLIC_URL", value_name = "URL")]
-    pub public_url: Option<String>,
+    pub(crate) public_url: Option<String>,
     /// Print an object with id, slug, org, dsn
     #[arg(long)]
-    pub json: bool,
+    pub(crate) json: bool,
 }
 
 /// Something that lists.
 #[derive(Debug, Clone, Args)]
-pub struct ListArgs {
+pub(crate) struct ListArgs {
     #[command(flatten)]
-    pub data: Data,
+    pub(crate) data: Data,
     /// Print JSON
     #[arg(long)]
-    pub json: bool,
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Subcommand)]
-pub enum TokenCommand {
+pub(crate) enum TokenCommand {
     /// Make a bearer token for the web API and print it; it cannot be shown again
     #[command(after_help = "\
 Examples:
@@ -174,20 +174,20 @@ Examples:
 }
 
 #[derive(Debug, Clone, Args)]
-pub struct TokenCreateArgs {
+pub(crate) struct TokenCreateArgs {
     #[command(flatten)]
-    pub data: Data,
+    pub(crate) data: Data,
     /// What the token may do, for example `event:read`; give it more than once for more
     /// [default: everything]
     #[arg(long, value_name = "SCOPE")]
-    pub scope: Vec<String>,
+    pub(crate) scope: Vec<String>,
     /// Print an object with token and scopes
     #[arg(long)]
-    pub json: bool,
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Subcommand)]
-pub enum UserCommand {
+pub(crate) enum UserCommand {
     /// Make a user and print a link that signs in once
     #[command(after_help = "\
 Example:
@@ -198,37 +198,37 @@ Example:
 }
 
 #[derive(Debug, Clone, Args)]
-pub struct UserArgs {
+pub(crate) struct UserArgs {
     /// The e-mail address; alerts go there
-    pub email: String,
+    pub(crate) email: String,
     #[command(flatten)]
-    pub data: Data,
+    pub(crate) data: Data,
     /// Print an object with email and link
     #[arg(long)]
-    pub json: bool,
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Clone, Args)]
-pub struct DemoShopArgs {
+pub(crate) struct DemoShopArgs {
     #[arg(long)]
-    pub dsn: String,
+    pub(crate) dsn: String,
     #[arg(long)]
-    pub listen: SocketAddr,
+    pub(crate) listen: SocketAddr,
     #[arg(long)]
-    pub database: PathBuf,
+    pub(crate) database: PathBuf,
     #[arg(long)]
-    pub invoices: PathBuf,
+    pub(crate) invoices: PathBuf,
     #[arg(long)]
-    pub pictures: PathBuf,
+    pub(crate) pictures: PathBuf,
     #[arg(long)]
-    pub payments: String,
+    pub(crate) payments: String,
     #[arg(long)]
-    pub stock: SocketAddr,
+    pub(crate) stock: SocketAddr,
 }
 
 impl ServeArgs {
     /// The options of a server of which only the data directory is given.
-    pub fn of(data: Data) -> ServeArgs {
+    pub(crate) fn of(data: Data) -> ServeArgs {
         ServeArgs {
             data,
             listen: None,

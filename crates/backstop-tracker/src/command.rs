@@ -28,7 +28,7 @@ const ADDRESS_FILE: &str = "public-url";
 /// # Errors
 ///
 /// Whatever kept it from being done, with the reasons as its sources.
-pub fn run(command: Command) -> Result<ExitCode> {
+pub(crate) fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Serve(args) => serve::run(&args).map(|()| ExitCode::SUCCESS),
         Command::Demo(args) => crate::demo::run(&args),

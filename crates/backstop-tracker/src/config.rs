@@ -9,28 +9,28 @@ use serde::Deserialize;
 use crate::cli::ServeArgs;
 
 /// Where a server listens when nobody says otherwise; the port is the one of self-hosted Sentry.
-pub const LISTEN_DEFAULT: &str = "127.0.0.1:9000";
+pub(crate) const LISTEN_DEFAULT: &str = "127.0.0.1:9000";
 
 /// Who gets mails while there is no user: by tradition the operator reads this mailbox.
-pub const MAIL_TO_DEFAULT: &str = "root@localhost";
+pub(crate) const MAIL_TO_DEFAULT: &str = "root@localhost";
 
 /// Everything that a server needs to know before it starts.
 #[derive(Debug, Clone)]
-pub struct Config {
+pub(crate) struct Config {
     /// The data directory.
-    pub data: PathBuf,
+    pub(crate) data: PathBuf,
     /// The address to listen on.
-    pub listen: String,
+    pub(crate) listen: String,
     /// The mail server, if any.
-    pub smtp: Option<String>,
+    pub(crate) smtp: Option<String>,
     /// Where mails go as files, if there is no mail server.
-    pub mail_dir: PathBuf,
+    pub(crate) mail_dir: PathBuf,
     /// The sender of mails; `None` means `backstop@` the public host.
-    pub mail_from: Option<String>,
+    pub(crate) mail_from: Option<String>,
     /// Who gets mails while there is no user.
-    pub mail_to: String,
+    pub(crate) mail_to: String,
     /// The address for links and DSNs, without a slash at the end; `None` means the listening one.
-    pub public_url: Option<String>,
+    pub(crate) public_url: Option<String>,
 }
 
 /// `config.yaml`, with the names of the command line and `_` for `-`.
@@ -53,7 +53,7 @@ impl Config {
     /// - The file named by `--config` cannot be read, or it or `DIR/config.yaml` is not YAML with
     ///   known names only.
     /// - The public URL does not begin with `http://` or `https://`.
-    pub fn load(args: &ServeArgs) -> Result<Config> {
+    pub(crate) fn load(args: &ServeArgs) -> Result<Config> {
         let data = args.data.data.clone();
         let file = match &args.config {
             Some(path) => read(path)?,
@@ -102,7 +102,7 @@ impl Config {
 }
 
 /// Returns `host[:port]` of a URL that begins with `http://` or `https://`.
-pub fn host_of(url: &str) -> Option<&str> {
+pub(crate) fn host_of(url: &str) -> Option<&str> {
     let rest = url
         .strip_prefix("https://")
         .or_else(|| url.strip_prefix("http://"))?;

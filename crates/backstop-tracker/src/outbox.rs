@@ -32,22 +32,22 @@ const VALUE_CHARS_MAX: usize = 120;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Sends the alerts of a store.
-pub struct Outbox {
+pub(crate) struct Outbox {
     /// Where alerts and events are.
-    pub store: Store,
+    pub(crate) store: Store,
     /// How mails leave.
-    pub mailer: Mailer,
+    pub(crate) mailer: Mailer,
     /// The sender of mails.
-    pub from: String,
+    pub(crate) from: String,
     /// Who gets mails while there is no user.
-    pub fallback_to: String,
+    pub(crate) fallback_to: String,
     /// The address of this server for links.
-    pub public_url: String,
+    pub(crate) public_url: String,
 }
 
 impl Outbox {
     /// Sends what is due, for ever; cancel it at any await.
-    pub async fn run(self: Arc<Outbox>, digest: Arc<Digest>) {
+    pub(crate) async fn run(self: Arc<Outbox>, digest: Arc<Digest>) {
         loop {
             let outbox = Arc::clone(&self);
             match tokio::task::spawn_blocking(move || outbox.send_due(now())).await {
@@ -67,7 +67,7 @@ impl Outbox {
     /// # Errors
     ///
     /// If the store cannot be read or written; a mail that cannot be sent is noted in the store.
-    pub fn send_due(&self, now: Timestamp) -> Result<(), store::Error> {
+    pub(crate) fn send_due(&self, now: Timestamp) -> Result<(), store::Error> {
         loop {
             let alerts = self.store.due_alerts(now, ALERTS_MAX)?;
             if alerts.is_empty() {

@@ -23,7 +23,7 @@ use crate::store::{ServeLock, Store};
 const DRAIN_PATIENCE: Duration = Duration::from_secs(8);
 
 /// A server that accepts.
-pub struct Server {
+pub(crate) struct Server {
     store: Store,
     public_url: String,
     ending: watch::Sender<bool>,
@@ -39,7 +39,7 @@ pub struct Server {
 /// # Errors
 ///
 /// The settings are wrong, the store cannot be opened, or the address cannot be listened on.
-pub fn run(args: &ServeArgs) -> Result<()> {
+pub(crate) fn run(args: &ServeArgs) -> Result<()> {
     crate::log::init();
     let config = Config::load(args)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -60,7 +60,7 @@ impl Server {
     /// # Errors
     ///
     /// As [`run`].
-    pub async fn start(config: &Config) -> Result<Server> {
+    pub(crate) async fn start(config: &Config) -> Result<Server> {
         let directory = config.data.display();
         let store = Store::open(&config.data)
             .with_context(|| format!("cannot open the store in {directory}"))?;
@@ -77,7 +77,7 @@ impl Server {
         let digest = Arc::new(Digest::start(store.clone())?);
         let outbox = Arc::new(outbox(config, &store, &public_url)?);
         let mailing = tokio::spawn(outbox.run(Arc::clone(&digest)));
-        let tracker = Tracker::new(store.clone(), Arc::clone(&digest), config, &public_url)?;
+        let tracker = Tracker::new(store.clone(), Arc::clone(&digest), &public_url)?;
         let ingest = Arc::clone(&tracker.0.ingest);
         let (ending, ended) = watch::channel(false);
         let serving = tokio::spawn(serve(listener, tracker, ended));
@@ -95,17 +95,17 @@ impl Server {
     }
 
     /// Returns the store.
-    pub fn store(&self) -> &Store {
+    pub(crate) fn store(&self) -> &Store {
         &self.store
     }
 
     /// Returns the address for links and DSNs.
-    pub fn public_url(&self) -> &str {
+    pub(crate) fn public_url(&self) -> &str {
         &self.public_url
     }
 
     /// Waits for SIGTERM or Ctrl-C.
-    pub async fn until_signal(&self) {
+    pub(crate) async fn until_signal(&self) {
         let interrupted = tokio::signal::ctrl_c();
         #[cfg(unix)]
         {
@@ -130,7 +130,7 @@ impl Server {
     /// # Errors
     ///
     /// The listener failed while it served.
-    pub async fn stop(self) -> Result<()> {
+    pub(crate) async fn stop(self) -> Result<()> {
         // The server may have ended by itself, then nobody listens.
         let _ = self.ending.send(true);
         self.mailing.abort();

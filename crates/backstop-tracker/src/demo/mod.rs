@@ -46,7 +46,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// # Errors
 ///
 /// Something that is needed does not work; the message says what.
-pub fn run(args: &DemoArgs) -> Result<ExitCode> {
+pub(crate) fn run(args: &DemoArgs) -> Result<ExitCode> {
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
@@ -58,7 +58,7 @@ pub fn run(args: &DemoArgs) -> Result<ExitCode> {
 /// # Errors
 ///
 /// The DSN or an address is wrong, or the port is taken.
-pub fn run_shop(args: DemoShopArgs) -> Result<ExitCode> {
+pub(crate) fn run_shop(args: DemoShopArgs) -> Result<ExitCode> {
     let tracker = Tracker::with_options(
         &args.dsn,
         Options::default()

@@ -20,7 +20,7 @@ use serde::Serialize;
 
 http_error!(
     /// The warehouse has no room for what a customer sends back.
-    pub struct InsufficientStorage(507, "Not enough storage space.")
+    pub(crate) struct InsufficientStorage(507, "Not enough storage space.")
 );
 
 /// How long the shop waits for the database before it gives up.
@@ -31,17 +31,17 @@ const PAYMENT_PATIENCE: Duration = Duration::from_secs(2);
 
 /// What the shop needs from the world around it.
 #[derive(Debug, Clone)]
-pub struct Shop {
+pub(crate) struct Shop {
     /// The SQLite file with the orders.
-    pub database: PathBuf,
+    pub(crate) database: PathBuf,
     /// The device on which invoices are printed.
-    pub invoices: PathBuf,
+    pub(crate) invoices: PathBuf,
     /// The disk with the product pictures.
-    pub pictures: PathBuf,
+    pub(crate) pictures: PathBuf,
     /// The payment service, `http://host:port`.
-    pub payments: String,
+    pub(crate) payments: String,
     /// The stock server.
-    pub stock: SocketAddr,
+    pub(crate) stock: SocketAddr,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -59,7 +59,7 @@ struct Item {
 }
 
 /// Puts the shop together, ready to be given a tracker.
-pub fn create_app(shop: Shop) -> App {
+pub(crate) fn create_app(shop: Shop) -> App {
     let warehouse = Blueprint::new(
         "warehouse",
         Router::new()

@@ -17,7 +17,7 @@ pub(crate) struct Server {
 /// What an HTTP call gave.
 pub(crate) struct Answer {
     pub(crate) status: u16,
-    pub(crate) headers: ureq::http::HeaderMap,
+    pub(crate) headers: http::HeaderMap,
     pub(crate) body: Vec<u8>,
 }
 
@@ -176,7 +176,7 @@ fn agent() -> ureq::Agent {
         .into()
 }
 
-fn answer(response: ureq::http::Response<ureq::Body>) -> Answer {
+fn answer(response: http::Response<ureq::Body>) -> Answer {
     let (parts, mut body) = response.into_parts();
     Answer {
         status: parts.status.as_u16(),
