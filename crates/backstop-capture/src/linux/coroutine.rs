@@ -5,17 +5,23 @@
 //! builds lose most of these variables' locations but hardly ever the struct itself: the
 //! poll function's unnamed argument points at it, and the awaiting future contains it.
 
+use std::cell::OnceCell;
 use std::collections::HashMap;
+use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use gimli::constants as dw;
 
+use super::cleanup::Cleanup;
 use super::function::VarDie;
 use super::location::{Context, Place, locate};
+use super::memory::Memory;
+use super::module::Module;
 use super::printers::Part;
 use super::render::Renderer;
 use super::ty::{Field, Kind, Type, Variants};
 use super::unit::Die;
+use super::unwind::Step;
 
 /// Levels outside of a body that are searched for a pointer to its future.
 const LEVELS_SEARCHED_MAX: usize = 24;
@@ -33,6 +39,34 @@ pub(crate) struct Open<'a> {
     /// The function's name says that it polls a future.
     pub(crate) is_poll: bool,
     pub(crate) line: Option<u32>,
+    /// What unwinding would drop in the physical frame.
+    pub(crate) cleanup: Rc<Alive<'a>>,
+}
+
+/// What unwinding would drop in a physical frame; found when a variable first asks.
+pub(crate) struct Alive<'a> {
+    pub(crate) step: &'a Step,
+    pub(crate) modules: &'a [&'static Module],
+    pub(crate) cleanup: OnceCell<Option<Cleanup>>,
+}
+
+impl Alive<'_> {
+    /// Whether an owning value is known not to have been moved or dropped.
+    pub(crate) fn keeps(&self, ty: &'static Type, place: &Place, memory: &Memory) -> bool {
+        let cleanup = self.cleanup.get_or_init(|| {
+            let unwinding = self.step.unwinding.as_ref()?;
+            Cleanup::read(
+                unwinding,
+                self.step.lookup,
+                &self.step.registers,
+                self.modules,
+                memory,
+            )
+        });
+        cleanup
+            .as_ref()
+            .is_some_and(|cleanup| cleanup.keeps(ty, place, memory))
+    }
 }
 
 /// The future of an async body that is on the stack.

@@ -1,5 +1,6 @@
 //! The whole of capture for Linux on x86-64.
 
+mod cleanup;
 mod coroutine;
 mod debug_file;
 mod frames;

@@ -339,24 +339,7 @@ impl<'a> Renderer<'a> {
 
     /// The variant a value is in.
     pub(super) fn active<'v>(&self, variants: &'v Variants, place: &Place) -> Result<&'v Variant> {
-        let Some(discriminant) = &variants.discriminant else {
-            return match variants.list.as_slice() {
-                [only] => Ok(only),
-                _ => Err(State::Unsupported),
-            };
-        };
-        let size = discriminant.ty().ok_or(State::Unsupported)?.size;
-        let bits = place.add(discriminant.offset).uint(self.memory, size)?;
-        variants
-            .list
-            .iter()
-            .find(|variant| {
-                variant
-                    .value
-                    .is_some_and(|value| same_bits(value, bits, size))
-            })
-            .or_else(|| variants.list.iter().find(|variant| variant.value.is_none()))
-            .ok_or(State::Invalid)
+        active(variants, place, self.memory)
     }
 
     fn variant(
@@ -491,6 +474,32 @@ impl<'a> Renderer<'a> {
         };
         (name, value)
     }
+}
+
+/// The variant a value is in.
+pub(super) fn active<'v>(
+    variants: &'v Variants,
+    place: &Place,
+    memory: &Memory,
+) -> Result<&'v Variant> {
+    let Some(discriminant) = &variants.discriminant else {
+        return match variants.list.as_slice() {
+            [only] => Ok(only),
+            _ => Err(State::Unsupported),
+        };
+    };
+    let size = discriminant.ty().ok_or(State::Unsupported)?.size;
+    let bits = place.add(discriminant.offset).uint(memory, size)?;
+    variants
+        .list
+        .iter()
+        .find(|variant| {
+            variant
+                .value
+                .is_some_and(|value| same_bits(value, bits, size))
+        })
+        .or_else(|| variants.list.iter().find(|variant| variant.value.is_none()))
+        .ok_or(State::Invalid)
 }
 
 /// Truth values, counts of things and moments are no secrets whatever their name.

@@ -29,6 +29,15 @@ pub(crate) struct Step {
     pub(crate) registers: Registers,
     /// The canonical frame address, where the module has unwind information.
     pub(crate) cfa: Option<u64>,
+    /// Where the function and its exception table are.
+    pub(crate) unwinding: Option<Unwinding>,
+}
+
+/// Where a function begins and where its exception table is, as addresses of the process.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Unwinding {
+    pub(crate) function: u64,
+    pub(crate) table: u64,
 }
 
 /// Walks at most `max` frames, innermost first.
@@ -58,6 +67,7 @@ pub(crate) fn walk(
             lookup,
             registers,
             cfa: caller.as_ref().map(|caller| caller.cfa),
+            unwinding: caller.as_ref().and_then(|caller| caller.unwinding),
         });
         let Some(caller) = caller else { break };
         // Every frame lies above its callee, or the walk would never end.
@@ -75,6 +85,7 @@ struct Caller {
     registers: Registers,
     cfa: u64,
     is_signal: bool,
+    unwinding: Option<Unwinding>,
 }
 
 fn caller_of(
@@ -96,6 +107,13 @@ fn caller_of(
         .ok()?;
     let encoding = fde.cie().encoding();
     let is_signal = fde.is_signal_trampoline();
+    let unwinding = match fde.lsda() {
+        Some(gimli::Pointer::Direct(table)) => Some(Unwinding {
+            function: fde.initial_address(),
+            table,
+        }),
+        _ => None,
+    };
     let row = fde
         .unwind_info_for_address(&table.frames, &table.bases, context, lookup)
         .ok()?;
@@ -135,6 +153,7 @@ fn caller_of(
         registers: caller,
         cfa,
         is_signal,
+        unwinding,
     })
 }
 

@@ -1,9 +1,11 @@
 //! The variables of the frames that policy asks for.
 
+use std::cell::OnceCell;
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::coroutine::{self, Coroutine, Open};
+use super::coroutine::{self, Alive, Coroutine, Open};
 use super::function::{VarDie, declaration};
 use super::location::{Context, Place, locate};
 use super::memory::Memory;
@@ -39,7 +41,7 @@ pub(super) fn take(
         .collect();
     let started = Instant::now();
     let mut renderer = Renderer::new(memory, modules, &policy.redaction, &policy.limits);
-    let stack = open(steps, raws, &sites, memory);
+    let stack = open(steps, raws, &sites, modules, memory);
     let mut budget = Budget {
         started,
         policy,
@@ -71,6 +73,7 @@ fn open<'a>(
     steps: &'a [Step],
     raws: &[Raw],
     sites: &[Option<Arc<[Frame]>>],
+    modules: &'a [&'static Module],
     memory: &'a Memory,
 ) -> Stack<'a> {
     let mut stack = Stack {
@@ -88,6 +91,11 @@ fn open<'a>(
             continue;
         };
         stack.physical.push(Some(stack.levels.len()));
+        let cleanup = Rc::new(Alive {
+            step,
+            modules,
+            cleanup: OnceCell::new(),
+        });
         let mut levels = function.levels(address);
         levels.reverse();
         for (at, level) in levels.into_iter().enumerate() {
@@ -110,6 +118,7 @@ fn open<'a>(
                 is_async: frame.is_some_and(|frame| frame.is_async),
                 is_poll: name.ends_with("::poll"),
                 line: frame.and_then(|frame| frame.line),
+                cleanup: Rc::clone(&cleanup),
             });
         }
     }
@@ -160,7 +169,7 @@ impl Budget<'_> {
                 inner.is_async || inner.is_poll
             });
             for saved in coroutine.saved(level.line, awaiting) {
-                add_saved(&mut taken.vars, &saved, coroutine, renderer);
+                add_saved(&mut taken.vars, &saved, coroutine, level, renderer);
             }
         }
         merge_moved_in(&mut taken.vars);
@@ -206,7 +215,8 @@ fn read(
     let (value, state) = match found {
         Ok((place, origin)) => {
             variable.origin = origin;
-            renderer.variable(ty, &place)
+            let (value, state) = renderer.variable(ty, &place);
+            (value, state.max(floor(ty, &place, level, renderer)))
         }
         // A type without a size has one value, wherever it is.
         Err(_) if ty.size == 0 => renderer.variable(ty, &Place::Memory(1)),
@@ -215,6 +225,15 @@ fn read(
     variable.value = value;
     variable.state = state;
     Some(variable)
+}
+
+/// The best state of a value that is otherwise right: owning values may have been moved.
+fn floor(ty: &'static Type, place: &Place, level: &Open<'_>, renderer: &Renderer<'_>) -> State {
+    if !ty.owns() || level.cleanup.keeps(ty, place, renderer.memory) {
+        State::Ok
+    } else {
+        State::MaybeMoved
+    }
 }
 
 /// Where a variable is, by its location or by its place in the future.
@@ -261,6 +280,7 @@ fn add_saved(
     vars: &mut Vec<Variable>,
     saved: &coroutine::Saved,
     coroutine: &Coroutine,
+    level: &Open<'_>,
     renderer: &mut Renderer<'_>,
 ) {
     if is_temporary(saved.name) {
@@ -279,7 +299,7 @@ fn add_saved(
     } else {
         let (value, state) = renderer.variable(saved.ty, &saved.place);
         let floor = if saved.certain {
-            State::Ok
+            floor(saved.ty, &saved.place, level, renderer)
         } else {
             State::MaybeMoved
         };

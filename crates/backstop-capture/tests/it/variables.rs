@@ -184,3 +184,35 @@ fn shadowing_is_marked() {
     );
     black_box(value);
 }
+
+#[test]
+fn moved_and_dropped_values_are_marked() {
+    let kept = String::from("kept");
+    let dropped = String::from("dropped");
+    drop(dropped);
+    let moved = vec![String::from("moved")];
+    let holder = Some(moved);
+    let maybe = Box::new(5);
+    if black_box(true) {
+        drop(maybe);
+    }
+    let maybe_not = Box::new(6);
+    if black_box(false) {
+        drop(maybe_not);
+    }
+    let shared = Rc::new(7);
+    let vars = vars();
+    for (name, state) in [
+        ("kept", State::Ok),
+        ("holder", State::Ok),
+        ("maybe_not", State::Ok),
+        ("shared", State::Ok),
+    ] {
+        assert_eq!(find(&vars, name).state, state, "{name}");
+    }
+    for name in ["dropped", "moved", "maybe"] {
+        let variable = find(&vars, name);
+        assert!(variable.state >= State::MaybeMoved, "{variable:?}");
+    }
+    black_box((kept, holder, shared));
+}

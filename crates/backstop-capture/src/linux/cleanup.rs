@@ -1,0 +1,717 @@
+//! What unwinding would drop now: the compiler's own word on which values are alive.
+//!
+//! No debug information says that a variable was moved or dropped. The landing pad of a call
+//! does: it drops every value that is alive there, by drop flags where that depends on the
+//! path taken. Its instructions are followed here without being run, on the frame's registers
+//! and memory, and the addresses that it drops, frees or releases are noted. A variable among
+//! them is alive. A variable that is not may have been moved, and is marked.
+//!
+//! Format of the tables: <https://itanium-cxx-abi.github.io/cxx-abi/exceptions.pdf>.
+
+use std::collections::HashMap;
+
+use gimli::{EndianSlice, LittleEndian, Reader};
+use iced_x86::{
+    Code, ConditionCode, Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory,
+    Mnemonic, OpAccess, OpKind, Register,
+};
+
+use super::location::Place;
+use super::memory::Memory;
+use super::module::Module;
+use super::registers::Registers;
+use super::ty::{Kind, Type};
+use super::unwind::Unwinding;
+
+/// Instructions that are followed; a landing pad that frees a long list stops being a proof here.
+const STEPS_MAX: usize = 20_000;
+/// Bytes of one exception table, and of the code of one function.
+const TABLE_BYTES_MAX: usize = 64 << 10;
+/// Addresses that are noted.
+const TOUCHED_MAX: usize = 4096;
+/// Pointers of one value that are compared with the noted addresses.
+const POINTERS_MAX: usize = 32;
+
+/// What a landing pad would drop.
+#[derive(Debug, Default)]
+pub(crate) struct Cleanup {
+    /// Addresses of values that are dropped, with the type's name as the symbol has it.
+    dropped: Vec<(u64, String)>,
+    /// Addresses that are freed, released or handed to a function.
+    touched: Vec<u64>,
+}
+
+impl Cleanup {
+    /// Follows the landing pad of the call a frame stands at.
+    ///
+    /// `None` when there is no way to know: no tables, or instructions that are not followed.
+    pub(crate) fn read(
+        unwinding: &Unwinding,
+        lookup: u64,
+        registers: &Registers,
+        modules: &[&'static Module],
+        memory: &Memory,
+    ) -> Option<Cleanup> {
+        match landing_pad(unwinding, lookup, memory)? {
+            0 => Some(Cleanup::default()),
+            pad => Follower::new(registers, modules, memory).follow(pad),
+        }
+    }
+
+    /// Whether the value is alive, that is, whether it would be dropped.
+    pub(crate) fn keeps(&self, ty: &'static Type, place: &Place, memory: &Memory) -> bool {
+        if let Place::Memory(address) = place
+            && self
+                .dropped
+                .iter()
+                .any(|(at, name)| at == address && is_name_of(name, ty))
+        {
+            return true;
+        }
+        let mut pointers = Vec::new();
+        collect_pointers(ty, place, memory, &mut pointers, 12);
+        pointers
+            .iter()
+            .any(|pointer| self.touched.contains(pointer))
+    }
+}
+
+/// Whether the symbol's `drop_in_place<…>` names this type; type parameters are written
+/// differently there, so only the path itself is compared.
+fn is_name_of(name: &str, ty: &Type) -> bool {
+    let own = name.split('<').next().unwrap_or(name);
+    let short = |path: &str| path.rsplit("::").next().unwrap_or(path).to_owned();
+    // Arrays, tuples, closures and futures have no path that both sides agree on.
+    own.is_empty()
+        || own.starts_with(['(', '[', '{'])
+        || ty.name.starts_with(['(', '[', '{'])
+        || own.contains("{{")
+        || short(own) == short(&ty.base)
+}
+
+/// Pointers of a value that are not references.
+fn collect_pointers(
+    ty: &'static Type,
+    place: &Place,
+    memory: &Memory,
+    pointers: &mut Vec<u64>,
+    depth: usize,
+) {
+    if depth == 0 || pointers.len() >= POINTERS_MAX || !ty.owns() {
+        return;
+    }
+    match &ty.kind {
+        Kind::Pointer(_) => {
+            pointers.extend(place.uint(memory, 8).ok().map(|pointer| pointer as u64));
+        }
+        Kind::Struct(fields) => {
+            for field in fields {
+                if let Some(ty) = field.ty() {
+                    collect_pointers(ty, &place.add(field.offset), memory, pointers, depth - 1);
+                }
+            }
+        }
+        Kind::Enum(_, variants) => {
+            let active = super::render::active(variants, place, memory).ok();
+            if let Some((variant, ty)) =
+                active.and_then(|variant| Some((variant, variant.field.ty()?)))
+            {
+                collect_pointers(
+                    ty,
+                    &place.add(variant.field.offset),
+                    memory,
+                    pointers,
+                    depth - 1,
+                );
+            }
+        }
+        Kind::Union(fields) => {
+            if let Some((field, ty)) = fields
+                .iter()
+                .find_map(|field| Some((field, field.ty().filter(|ty| ty.size > 0)?)))
+            {
+                collect_pointers(ty, &place.add(field.offset), memory, pointers, depth - 1);
+            }
+        }
+        Kind::Array(Some(element), count) => {
+            let element = element.ty();
+            for at in 0..(*count).min(4) {
+                collect_pointers(
+                    element,
+                    &place.add(at * element.size),
+                    memory,
+                    pointers,
+                    depth - 1,
+                );
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The landing pad of the call at an address; 0 where unwinding just passes through.
+fn landing_pad(unwinding: &Unwinding, lookup: u64, memory: &Memory) -> Option<u64> {
+    let mut bytes = vec![0; TABLE_BYTES_MAX];
+    let readable = (0..TABLE_BYTES_MAX)
+        .step_by(4096)
+        .take_while(|at| {
+            memory
+                .read(
+                    unwinding.table + *at as u64,
+                    &mut bytes[*at..(*at + 4096).min(TABLE_BYTES_MAX)],
+                )
+                .is_ok()
+        })
+        .count();
+    let mut table = EndianSlice::new(&bytes[..readable * 4096], LittleEndian);
+    let pads_start = match table.read_u8().ok()? {
+        OMITTED => unwinding.function,
+        _ => return None,
+    };
+    if table.read_u8().ok()? != OMITTED {
+        table.read_uleb128().ok()?;
+    }
+    let encoding = table.read_u8().ok()?;
+    let len = usize::try_from(table.read_uleb128().ok()?).ok()?;
+    let mut calls = table.split(len).ok()?;
+    let offset = lookup.checked_sub(unwinding.function)?;
+    while !calls.is_empty() {
+        let mut number = || match encoding {
+            ULEB128 => calls.read_uleb128().ok(),
+            UDATA4 => calls.read_u32().ok().map(u64::from),
+            _ => None,
+        };
+        let (start, len, pad) = (number()?, number()?, number()?);
+        calls.read_uleb128().ok()?;
+        if (start..start.saturating_add(len)).contains(&offset) {
+            return Some(if pad == 0 {
+                0
+            } else {
+                pads_start.wrapping_add(pad)
+            });
+        }
+    }
+    // A call that is not listed must not unwind, so nothing says what is alive.
+    None
+}
+
+/// `DW_EH_PE_omit`, `DW_EH_PE_uleb128` and `DW_EH_PE_udata4`.
+const OMITTED: u8 = 0xff;
+const ULEB128: u8 = 0x01;
+const UDATA4: u8 = 0x03;
+
+/// Follows instructions on values of which some are unknown.
+struct Follower<'a> {
+    registers: [Option<u64>; 16],
+    flags: Flags,
+    /// Bytes written on the way; `None` for an unknown one.
+    written: HashMap<u64, Option<u8>>,
+    modules: &'a [&'static Module],
+    memory: &'a Memory,
+    cleanup: Cleanup,
+    info: InstructionInfoFactory,
+}
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Flags {
+    zero: Option<bool>,
+    sign: Option<bool>,
+    carry: Option<bool>,
+    overflow: Option<bool>,
+}
+
+enum Next {
+    At(u64),
+    Done,
+}
+
+impl<'a> Follower<'a> {
+    fn new(kept: &Registers, modules: &'a [&'static Module], memory: &'a Memory) -> Follower<'a> {
+        let mut registers = [None; 16];
+        // The numbers of DWARF and of instructions differ.
+        const ORDER: [(u16, usize); 7] = [
+            (3, 3),
+            (6, 5),
+            (7, 4),
+            (12, 12),
+            (13, 13),
+            (14, 14),
+            (15, 15),
+        ];
+        for (dwarf, number) in ORDER {
+            registers[number] = kept.get(gimli::Register(dwarf));
+        }
+        Follower {
+            registers,
+            flags: Flags::default(),
+            written: HashMap::new(),
+            modules,
+            memory,
+            cleanup: Cleanup::default(),
+            info: InstructionInfoFactory::new(),
+        }
+    }
+
+    fn follow(mut self, pad: u64) -> Option<Cleanup> {
+        let mut at = pad;
+        let mut code = [0; 15];
+        for _ in 0..STEPS_MAX {
+            let module = self.modules.iter().find(|module| module.has_code(at))?;
+            let len = (1..=code.len())
+                .rev()
+                .find(|len| module.has_code(at + *len as u64 - 1))?;
+            self.memory.read(at, &mut code[..len]).ok()?;
+            let instruction = Decoder::with_ip(64, &code[..len], at, DecoderOptions::NONE).decode();
+            if instruction.is_invalid() {
+                return None;
+            }
+            match self.step(&instruction)? {
+                Next::At(next) => at = next,
+                Next::Done => return Some(self.cleanup),
+            }
+        }
+        None
+    }
+
+    fn step(&mut self, instruction: &Instruction) -> Option<Next> {
+        let next = instruction.next_ip();
+        match instruction.flow_control() {
+            FlowControl::Next => self.compute(instruction)?,
+            FlowControl::UnconditionalBranch => {
+                return Some(Next::At(instruction.near_branch_target()));
+            }
+            FlowControl::ConditionalBranch => {
+                let taken = self.flags.holds(instruction.condition_code())?;
+                return Some(Next::At(if taken {
+                    instruction.near_branch_target()
+                } else {
+                    next
+                }));
+            }
+            FlowControl::Call => return self.call(instruction.near_branch_target(), next),
+            FlowControl::IndirectCall => {
+                let target = self.operand(instruction, 0);
+                return match target {
+                    Some(target) => self.call(target, next),
+                    None => {
+                        self.after_call();
+                        Some(Next::At(next))
+                    }
+                };
+            }
+            // The landing pad caught the panic, or aborts: nothing more is dropped.
+            FlowControl::Return | FlowControl::Exception | FlowControl::Interrupt => {
+                return Some(Next::Done);
+            }
+            _ => return None,
+        }
+        Some(Next::At(next))
+    }
+
+    fn call(&mut self, target: u64, next: u64) -> Option<Next> {
+        let target = self.through_stub(target);
+        let name = self.name(target).unwrap_or_default();
+        if name.contains("_Unwind_Resume")
+            || name.contains("panic_in_cleanup")
+            || name.contains("panic_cannot_unwind")
+        {
+            return Some(Next::Done);
+        }
+        let argument = self.registers[7];
+        if let Some(argument) = argument {
+            if let Some((_, ty)) = name.split_once("drop_in_place<") {
+                self.cleanup
+                    .dropped
+                    .push((argument, ty.trim_end_matches('>').to_owned()));
+            } else if let Some(ty) = dropped_by_glue(&name) {
+                self.cleanup.dropped.push((argument, ty));
+            }
+            self.touch(argument);
+        }
+        if self.cleanup.dropped.len() > TOUCHED_MAX {
+            return None;
+        }
+        self.after_call();
+        Some(Next::At(next))
+    }
+
+    /// The function behind a `jmp *[rip + n]`.
+    fn through_stub(&self, target: u64) -> u64 {
+        let mut code = [0; 15];
+        if self.memory.read(target, &mut code).is_err() {
+            return target;
+        }
+        let instruction = Decoder::with_ip(64, &code, target, DecoderOptions::NONE).decode();
+        let is_jump =
+            instruction.code() == Code::Jmp_rm64 && instruction.is_ip_rel_memory_operand();
+        let address = is_jump.then(|| instruction.ip_rel_memory_address());
+        address
+            .and_then(|address| self.memory.word(address).ok())
+            .unwrap_or(target)
+    }
+
+    fn name(&self, target: u64) -> Option<String> {
+        let module = self.modules.iter().find(|module| module.has_code(target))?;
+        let symbol = module
+            .debug()?
+            .symbol_at(target.wrapping_sub(module.bias))?;
+        Some(format!("{:#}", rustc_demangle::demangle(symbol)))
+    }
+
+    fn after_call(&mut self) {
+        for number in [0, 1, 2, 6, 7, 8, 9, 10, 11] {
+            self.registers[number] = None;
+        }
+        self.flags = Flags::default();
+    }
+
+    fn touch(&mut self, address: u64) {
+        if self.cleanup.touched.len() < TOUCHED_MAX {
+            self.cleanup.touched.push(address);
+        }
+    }
+
+    fn compute(&mut self, instruction: &Instruction) -> Option<()> {
+        let size = operand_size(instruction);
+        let mask = mask_of(size);
+        let (left, right) = (self.operand(instruction, 0), self.operand(instruction, 1));
+        match instruction.mnemonic() {
+            Mnemonic::Nop | Mnemonic::Endbr64 | Mnemonic::Cld => Some(()),
+            Mnemonic::Mov if size <= 8 => self.store(instruction, right),
+            Mnemonic::Movzx => self.store(instruction, right),
+            Mnemonic::Movsx | Mnemonic::Movsxd => {
+                let from = instruction.op1_register();
+                let bits = if instruction.op1_kind() == OpKind::Register {
+                    from.size()
+                } else {
+                    instruction.memory_size().size()
+                };
+                self.store(instruction, right.map(|value| sign_extend(value, bits)))
+            }
+            Mnemonic::Lea => {
+                let address = self.address(instruction);
+                self.store(instruction, address)
+            }
+            Mnemonic::Xor
+                if instruction.op0_kind() == OpKind::Register
+                    && instruction.op1_kind() == OpKind::Register
+                    && instruction.op0_register() == instruction.op1_register() =>
+            {
+                self.flags = Flags::of_result(0, size);
+                self.store(instruction, Some(0))
+            }
+            Mnemonic::And | Mnemonic::Or | Mnemonic::Xor => {
+                let result = left.zip(right).map(|(left, right)| match instruction.mnemonic() {
+                    Mnemonic::And => left & right,
+                    Mnemonic::Or => left | right,
+                    _ => left ^ right,
+                } & mask);
+                self.flags = result
+                    .map(|result| Flags::of_result(result, size))
+                    .unwrap_or_default();
+                self.store(instruction, result)
+            }
+            Mnemonic::Test => {
+                self.flags = left
+                    .zip(right)
+                    .map(|(left, right)| Flags::of_result(left & right & mask, size))
+                    .unwrap_or_default();
+                Some(())
+            }
+            Mnemonic::Cmp => {
+                self.flags = left
+                    .zip(right)
+                    .map(|(left, right)| Flags::of_difference(left, right, size))
+                    .unwrap_or_default();
+                Some(())
+            }
+            Mnemonic::Add | Mnemonic::Sub | Mnemonic::Inc | Mnemonic::Dec => {
+                self.note_release(instruction);
+                let right = match instruction.mnemonic() {
+                    Mnemonic::Inc | Mnemonic::Dec => Some(1),
+                    _ => right,
+                };
+                let subtract = matches!(instruction.mnemonic(), Mnemonic::Sub | Mnemonic::Dec);
+                let pair = left.zip(right);
+                self.flags = match pair {
+                    Some((left, right)) if subtract => Flags::of_difference(left, right, size),
+                    Some((left, right)) => Flags {
+                        carry: None,
+                        overflow: None,
+                        ..Flags::of_result(left.wrapping_add(right) & mask, size)
+                    },
+                    None => Flags::default(),
+                };
+                let result = pair.map(|(left, right)| match subtract {
+                    true => left.wrapping_sub(right) & mask,
+                    false => left.wrapping_add(right) & mask,
+                });
+                self.store(instruction, result)
+            }
+            Mnemonic::Shl | Mnemonic::Shr if instruction.op1_kind() == OpKind::Immediate8 => {
+                let result = left.zip(right).map(|(left, right)| {
+                    let by = (right & 63) as u32;
+                    if instruction.mnemonic() == Mnemonic::Shl { left << by } else { (left & mask) >> by }
+                } & mask);
+                self.flags = result
+                    .map(|result| Flags {
+                        carry: None,
+                        overflow: None,
+                        ..Flags::of_result(result, size)
+                    })
+                    .unwrap_or_default();
+                self.store(instruction, result)
+            }
+            Mnemonic::Push => {
+                let value = left;
+                let sp = self.registers[4]?.wrapping_sub(8);
+                self.registers[4] = Some(sp);
+                self.write(sp, value, 8);
+                Some(())
+            }
+            Mnemonic::Pop => {
+                let sp = self.registers[4]?;
+                let value = self.load(sp, 8);
+                self.registers[4] = Some(sp.wrapping_add(8));
+                self.store(instruction, value)
+            }
+            _ => self.forget_written(instruction),
+        }
+    }
+
+    /// A count that is changed in memory is a reference that is given up.
+    fn note_release(&mut self, instruction: &Instruction) {
+        if instruction.op0_kind() == OpKind::Memory
+            && let Some(address) = self.address(instruction)
+        {
+            self.touch(address);
+        }
+    }
+
+    /// For instructions without a meaning here: what they write is unknown from then on.
+    fn forget_written(&mut self, instruction: &Instruction) -> Option<()> {
+        self.note_release(instruction);
+        let info = self.info.info(instruction);
+        let registers: Vec<Register> = info
+            .used_registers()
+            .iter()
+            .filter(|used| is_write(used.access()))
+            .map(|used| used.register())
+            .collect();
+        let writes_memory = info
+            .used_memory()
+            .iter()
+            .any(|used| is_write(used.access()));
+        let bytes = instruction.memory_size().size().max(1);
+        for register in registers {
+            if register.is_gpr() {
+                self.registers[register.full_register().number()] = None;
+            }
+        }
+        if writes_memory {
+            let address = self.address(instruction)?;
+            for at in 0..bytes as u64 {
+                self.written.insert(address.wrapping_add(at), None);
+            }
+        }
+        self.flags = Flags::default();
+        self.registers[4].map(|_| ())
+    }
+
+    fn operand(&self, instruction: &Instruction, operand: u32) -> Option<u64> {
+        if operand >= instruction.op_count() {
+            return None;
+        }
+        match instruction.op_kind(operand) {
+            OpKind::Register => self.register(instruction.op_register(operand)),
+            OpKind::Memory => {
+                let bytes = instruction.memory_size().size();
+                let address = self.address(instruction)?;
+                if bytes > 8 {
+                    None
+                } else {
+                    self.load(address, bytes)
+                }
+            }
+            OpKind::NearBranch64 => Some(instruction.near_branch_target()),
+            _ => instruction.try_immediate(operand).ok(),
+        }
+    }
+
+    fn register(&self, register: Register) -> Option<u64> {
+        if register == Register::RIP || !register.is_gpr() {
+            return None;
+        }
+        let value = self.registers[register.full_register().number()]?;
+        let value = if is_high_byte(register) {
+            value >> 8
+        } else {
+            value
+        };
+        Some(value & mask_of(register.size()))
+    }
+
+    fn address(&self, instruction: &Instruction) -> Option<u64> {
+        if instruction.memory_segment() == Register::FS
+            || instruction.memory_segment() == Register::GS
+        {
+            return None;
+        }
+        if instruction.is_ip_rel_memory_operand() {
+            return Some(instruction.ip_rel_memory_address());
+        }
+        let part = |register: Register| match register {
+            Register::None => Some(0),
+            register => self.register(register),
+        };
+        let index = part(instruction.memory_index())?
+            .wrapping_mul(u64::from(instruction.memory_index_scale()));
+        Some(
+            part(instruction.memory_base())?
+                .wrapping_add(index)
+                .wrapping_add(instruction.memory_displacement64()),
+        )
+    }
+
+    fn load(&self, address: u64, bytes: usize) -> Option<u64> {
+        let mut value = self.memory.uint(address, bytes).ok()? as u64;
+        for at in 0..bytes {
+            if let Some(byte) = self.written.get(&address.wrapping_add(at as u64)) {
+                value = value & !(0xff << (at * 8)) | u64::from((*byte)?) << (at * 8);
+            }
+        }
+        Some(value)
+    }
+
+    fn store(&mut self, instruction: &Instruction, value: Option<u64>) -> Option<()> {
+        match instruction.op0_kind() {
+            OpKind::Register => {
+                let register = instruction.op0_register();
+                if !register.is_gpr() {
+                    return Some(());
+                }
+                let number = register.full_register().number();
+                // Writing half a register clears the rest; writing less keeps it.
+                let kept = match register.size() {
+                    8 | 4 => Some(0),
+                    size => self.registers[number].map(|old| old & !mask_of(size)),
+                };
+                self.registers[number] = match (value, kept) {
+                    (Some(value), Some(kept)) if !is_high_byte(register) => {
+                        Some(kept | value & mask_of(register.size()))
+                    }
+                    _ => None,
+                };
+            }
+            OpKind::Memory => {
+                let address = self.address(instruction)?;
+                self.write(address, value, instruction.memory_size().size());
+            }
+            _ => return None,
+        }
+        Some(())
+    }
+
+    fn write(&mut self, address: u64, value: Option<u64>, bytes: usize) {
+        for at in 0..bytes.min(64) {
+            let byte = value
+                .filter(|_| at < 8)
+                .map(|value| (value >> (at * 8)) as u8);
+            self.written.insert(address.wrapping_add(at as u64), byte);
+        }
+    }
+}
+
+impl Flags {
+    fn of_result(result: u64, size: usize) -> Flags {
+        Flags {
+            zero: Some(result & mask_of(size) == 0),
+            sign: Some(result >> (size.min(8) * 8 - 1) & 1 == 1),
+            carry: Some(false),
+            overflow: Some(false),
+        }
+    }
+
+    fn of_difference(left: u64, right: u64, size: usize) -> Flags {
+        let (left, right) = (left & mask_of(size), right & mask_of(size));
+        let result = left.wrapping_sub(right) & mask_of(size);
+        let sign = |value: u64| value >> (size.min(8) * 8 - 1) & 1 == 1;
+        Flags {
+            zero: Some(result == 0),
+            sign: Some(sign(result)),
+            carry: Some(left < right),
+            overflow: Some(sign(left) != sign(right) && sign(result) != sign(left)),
+        }
+    }
+
+    fn holds(&self, condition: ConditionCode) -> Option<bool> {
+        let Flags {
+            zero,
+            sign,
+            carry,
+            overflow,
+        } = *self;
+        Some(match condition {
+            ConditionCode::e => zero?,
+            ConditionCode::ne => !zero?,
+            ConditionCode::s => sign?,
+            ConditionCode::ns => !sign?,
+            ConditionCode::b => carry?,
+            ConditionCode::ae => !carry?,
+            ConditionCode::be => carry? || zero?,
+            ConditionCode::a => !carry? && !zero?,
+            ConditionCode::l => sign? != overflow?,
+            ConditionCode::ge => sign? == overflow?,
+            ConditionCode::le => zero? || sign? != overflow?,
+            ConditionCode::g => !zero? && sign? == overflow?,
+            ConditionCode::o => overflow?,
+            ConditionCode::no => !overflow?,
+            _ => return None,
+        })
+    }
+}
+
+/// `<shop::Guard as core::ops::drop::Drop>::drop`, called on the value itself.
+fn dropped_by_glue(name: &str) -> Option<String> {
+    let ty = name
+        .strip_prefix('<')?
+        .split_once(" as core::ops::drop::Drop>::drop")?
+        .0;
+    Some(ty.to_owned())
+}
+
+fn operand_size(instruction: &Instruction) -> usize {
+    match instruction.op0_kind() {
+        OpKind::Register => instruction.op0_register().size(),
+        OpKind::Memory => instruction.memory_size().size(),
+        _ => 8,
+    }
+    .clamp(1, 64)
+}
+
+fn mask_of(size: usize) -> u64 {
+    if size >= 8 {
+        u64::MAX
+    } else {
+        (1 << (size * 8)) - 1
+    }
+}
+
+fn sign_extend(value: u64, bytes: usize) -> u64 {
+    let unused = 64 - (bytes.clamp(1, 8) * 8) as u32;
+    ((value << unused) as i64 >> unused) as u64
+}
+
+fn is_high_byte(register: Register) -> bool {
+    matches!(
+        register,
+        Register::AH | Register::BH | Register::CH | Register::DH
+    )
+}
+
+fn is_write(access: OpAccess) -> bool {
+    matches!(
+        access,
+        OpAccess::Write | OpAccess::ReadWrite | OpAccess::CondWrite | OpAccess::ReadCondWrite
+    )
+}
