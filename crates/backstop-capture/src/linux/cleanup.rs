@@ -8,7 +8,7 @@
 //!
 //! Format of the tables: <https://itanium-cxx-abi.github.io/cxx-abi/exceptions.pdf>.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use gimli::{EndianSlice, LittleEndian, Reader};
 use iced_x86::{
@@ -39,12 +39,14 @@ pub(crate) struct Cleanup {
     dropped: Vec<(u64, String)>,
     /// Addresses that are freed, released or handed to a function.
     touched: Vec<u64>,
+    /// Addresses that pointers are loaded from, which a landing pad does only to drop what they belong to.
+    loaded: HashSet<u64>,
 }
 
 impl Cleanup {
     /// Follows the landing pad of the call a frame stands at.
     ///
-    /// `None` when there is no way to know: no tables, or instructions that are not followed.
+    /// `None` when there are no tables to know by.
     pub(crate) fn read(
         unwinding: &Unwinding,
         lookup: u64,
@@ -54,7 +56,7 @@ impl Cleanup {
     ) -> Option<Cleanup> {
         match landing_pad(unwinding, lookup, memory)? {
             0 => Some(Cleanup::default()),
-            pad => Follower::new(registers, modules, memory).follow(pad),
+            pad => Some(Follower::new(registers, modules, memory).follow(pad)),
         }
     }
 
@@ -70,9 +72,9 @@ impl Cleanup {
         }
         let mut pointers = Vec::new();
         collect_pointers(ty, place, memory, &mut pointers, 12);
-        pointers
-            .iter()
-            .any(|pointer| self.touched.contains(pointer))
+        pointers.iter().any(|(at, pointer)| {
+            self.touched.contains(pointer) || at.is_some_and(|at| self.loaded.contains(&at))
+        })
     }
 }
 
@@ -94,7 +96,7 @@ fn collect_pointers(
     ty: &'static Type,
     place: &Place,
     memory: &Memory,
-    pointers: &mut Vec<u64>,
+    pointers: &mut Vec<(Option<u64>, u64)>,
     depth: usize,
 ) {
     if depth == 0 || pointers.len() >= POINTERS_MAX || !ty.owns() {
@@ -102,7 +104,16 @@ fn collect_pointers(
     }
     match &ty.kind {
         Kind::Pointer(_) => {
-            pointers.extend(place.uint(memory, 8).ok().map(|pointer| pointer as u64));
+            let at = match place {
+                Place::Memory(address) => Some(*address),
+                Place::Composite(..) => None,
+            };
+            pointers.extend(
+                place
+                    .uint(memory, 8)
+                    .ok()
+                    .map(|pointer| (at, pointer as u64)),
+            );
         }
         Kind::Struct(fields) => {
             for field in fields {
@@ -203,6 +214,7 @@ const UDATA4: u8 = 0x03;
 /// Follows instructions on values of which some are unknown.
 struct Follower<'a> {
     registers: [Option<u64>; 16],
+    vectors: [Option<u128>; 16],
     flags: Flags,
     /// Bytes written on the way; `None` for an unknown one.
     written: HashMap<u64, Option<u8>>,
@@ -243,6 +255,7 @@ impl<'a> Follower<'a> {
         }
         Follower {
             registers,
+            vectors: [None; 16],
             flags: Flags::default(),
             written: HashMap::new(),
             modules,
@@ -252,7 +265,15 @@ impl<'a> Follower<'a> {
         }
     }
 
-    fn follow(mut self, pad: u64) -> Option<Cleanup> {
+    /// Follows from an address to the end of the landing pad, or to where it cannot be followed.
+    ///
+    /// What was seen before that point happens in any case, so it is kept.
+    fn follow(mut self, pad: u64) -> Cleanup {
+        self.try_follow(pad);
+        self.cleanup
+    }
+
+    fn try_follow(&mut self, pad: u64) -> Option<()> {
         let mut at = pad;
         let mut code = [0; 15];
         for _ in 0..STEPS_MAX {
@@ -267,7 +288,7 @@ impl<'a> Follower<'a> {
             }
             match self.step(&instruction)? {
                 Next::At(next) => at = next,
-                Next::Done => return Some(self.cleanup),
+                Next::Done => return Some(()),
             }
         }
         None
@@ -362,6 +383,7 @@ impl<'a> Follower<'a> {
         for number in [0, 1, 2, 6, 7, 8, 9, 10, 11] {
             self.registers[number] = None;
         }
+        self.vectors = [None; 16];
         self.flags = Flags::default();
     }
 
@@ -374,6 +396,7 @@ impl<'a> Follower<'a> {
     fn compute(&mut self, instruction: &Instruction) -> Option<()> {
         let size = operand_size(instruction);
         let mask = mask_of(size);
+        self.note_load(instruction);
         let (left, right) = (self.operand(instruction, 0), self.operand(instruction, 1));
         match instruction.mnemonic() {
             Mnemonic::Nop | Mnemonic::Endbr64 | Mnemonic::Cld => Some(()),
@@ -475,8 +498,98 @@ impl<'a> Follower<'a> {
                 self.registers[4] = Some(sp.wrapping_add(8));
                 self.store(instruction, value)
             }
+            Mnemonic::Not => self.store(instruction, left.map(|value| !value & mask)),
+            Mnemonic::Neg => {
+                self.flags = left
+                    .map(|value| Flags::of_difference(0, value, size))
+                    .unwrap_or_default();
+                self.store(instruction, left.map(|value| value.wrapping_neg() & mask))
+            }
+            // Hash tables find their full slots with these.
+            Mnemonic::Bsf | Mnemonic::Tzcnt => {
+                self.flags = Flags {
+                    zero: right.map(|value| value == 0),
+                    ..Flags::default()
+                };
+                let known = right.filter(|value| *value != 0);
+                self.store(
+                    instruction,
+                    known.map(|value| u64::from(value.trailing_zeros())),
+                )
+            }
+            Mnemonic::Imul if instruction.op_count() == 3 => {
+                let by = self.operand(instruction, 2);
+                self.flags = Flags::default();
+                self.store(
+                    instruction,
+                    right
+                        .zip(by)
+                        .map(|(value, by)| value.wrapping_mul(by) & mask),
+                )
+            }
+            Mnemonic::Movdqa | Mnemonic::Movdqu | Mnemonic::Movaps | Mnemonic::Movups => {
+                self.move_vector(instruction)
+            }
+            Mnemonic::Pmovmskb if is_vector(instruction.op1_register()) => {
+                let bytes =
+                    self.vectors[instruction.op1_register().number()].map(u128::to_le_bytes);
+                let bits = bytes.map(|bytes| {
+                    bytes
+                        .iter()
+                        .enumerate()
+                        .map(|(at, byte)| u64::from(byte >> 7) << at)
+                        .sum()
+                });
+                self.store(instruction, bits)
+            }
             _ => self.forget_written(instruction),
         }
+    }
+
+    fn move_vector(&mut self, instruction: &Instruction) -> Option<()> {
+        let load = |at: u64| {
+            Some(
+                u128::from(self.load(at, 8)?) | u128::from(self.load(at.wrapping_add(8), 8)?) << 64,
+            )
+        };
+        let value = match instruction.op1_kind() {
+            OpKind::Memory => self.address(instruction).and_then(load),
+            _ if is_vector(instruction.op1_register()) => {
+                self.vectors[instruction.op1_register().number()]
+            }
+            _ => None,
+        };
+        if instruction.op0_kind() == OpKind::Memory {
+            let address = self.address(instruction)?;
+            self.write(address, value.map(|value| value as u64), 8);
+            self.write(
+                address.wrapping_add(8),
+                value.map(|value| (value >> 64) as u64),
+                8,
+            );
+        } else if is_vector(instruction.op0_register()) {
+            self.vectors[instruction.op0_register().number()] = value;
+        }
+        Some(())
+    }
+
+    /// A pointer that is loaded belongs to something that is being dropped.
+    fn note_load(&mut self, instruction: &Instruction) {
+        let loads = instruction.op1_kind() == OpKind::Memory
+            && instruction.mnemonic() != Mnemonic::Lea
+            || instruction.mnemonic() == Mnemonic::Push && instruction.op0_kind() == OpKind::Memory;
+        if loads
+            && instruction.memory_size().size() == 8
+            && self.loaded_left()
+            && let Some(address) = self.address(instruction)
+            && !self.written.contains_key(&address)
+        {
+            self.cleanup.loaded.insert(address);
+        }
+    }
+
+    fn loaded_left(&self) -> bool {
+        self.cleanup.loaded.len() < TOUCHED_MAX
     }
 
     /// A count that is changed in memory is a reference that is given up.
@@ -506,6 +619,8 @@ impl<'a> Follower<'a> {
         for register in registers {
             if register.is_gpr() {
                 self.registers[register.full_register().number()] = None;
+            } else if is_vector(register) {
+                self.vectors[register.number()] = None;
             }
         }
         if writes_memory {
@@ -700,6 +815,10 @@ fn mask_of(size: usize) -> u64 {
 fn sign_extend(value: u64, bytes: usize) -> u64 {
     let unused = 64 - (bytes.clamp(1, 8) * 8) as u32;
     ((value << unused) as i64 >> unused) as u64
+}
+
+fn is_vector(register: Register) -> bool {
+    register.is_xmm() && register.number() < 16
 }
 
 fn is_high_byte(register: Register) -> bool {
