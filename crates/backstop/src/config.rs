@@ -34,7 +34,7 @@ const OFF: [&str; 7] = ["", "0", "false", "off", "no", "n", "f"];
 const ON: [&str; 6] = ["1", "true", "on", "yes", "y", "t"];
 
 /// The settings that Backstop itself reads, with their defaults.
-fn known() -> [(&'static str, Value); 20] {
+fn known() -> [(&'static str, Value); 23] {
     [
         ("DEBUG", Value::Bool(false)),
         ("TESTING", Value::Bool(false)),
@@ -44,6 +44,9 @@ fn known() -> [(&'static str, Value); 20] {
         ("MAX_CONTENT_LENGTH", Value::Null),
         ("SERVER_NAME", Value::Null),
         ("TRUSTED_HOSTS", Value::Null),
+        ("BARE_STATUS", Value::Null),
+        ("REPORT_SERVER_ERRORS", Value::Bool(true)),
+        ("NEGOTIATE_ERROR_PAGES", Value::Bool(true)),
         ("SECRET_KEY", Value::Null),
         ("DSN", Value::Null),
         ("ENVIRONMENT", Value::Null),
@@ -395,7 +398,7 @@ impl Config {
     pub fn namespace_with(&self, prefix: &str, form: Namespace) -> Object {
         let mut found = Object::new();
         for (key, value) in &self.values {
-            let Some(rest) = key.strip_prefix(prefix) else {
+            let Some(rest) = key.strip_prefix(prefix).filter(|_| !value.is_null()) else {
                 continue;
             };
             let name = if form.trim { rest } else { key };

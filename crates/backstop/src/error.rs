@@ -72,8 +72,14 @@ where
     fn from(error: E) -> Self {
         let location = Location::caller();
         let type_id = TypeId::of::<E>();
+        let value = Value::from(error);
+        if let Value::Boxed(boxed) = &value
+            && let Some(Carrier(error)) = boxed.downcast_ref::<Carrier>()
+        {
+            return error.clone();
+        }
         let mut error = Self::new(
-            Value::from(error),
+            value,
             (!hides_its_type(type_id)).then_some(type_id),
             std::any::type_name::<E>(),
             location,
@@ -204,6 +210,11 @@ impl Error {
         }
     }
 
+    /// The error as a box, for functions that return those; converted back it is the same error.
+    pub fn into_boxed(self) -> Box<dyn StdError + Send + Sync> {
+        Box::new(Carrier(self))
+    }
+
     /// Tells whether the error itself is a `T`.
     pub fn is<T: StdError + 'static>(&self) -> bool {
         self.downcast_ref::<T>().is_some()
@@ -328,10 +339,13 @@ impl Error {
         if let Some(error) = self.downcast_ref::<HttpError>() {
             return error.public_description();
         }
-        match self.kind() {
-            Some(kind) if self.code().is_some() => kind.default_description().unwrap_or_default(),
-            _ => "",
-        }
+        let Some(code) = self.code() else {
+            return "";
+        };
+        self.kind()
+            .and_then(Kind::default_description)
+            .or_else(|| kind::description_of(code))
+            .unwrap_or_default()
     }
 
     /// The headers that belong to the response.
@@ -355,7 +369,7 @@ impl Error {
             None => Kind::of_code(code),
         };
         let description = kind.shared_description();
-        let error = HttpError::of(kind).code(code);
+        let error = HttpError::of(kind).code(code).detail(self.to_string());
         Some(match description {
             Some(_) => error,
             // A type with a code and no description of its own has the code's.
@@ -369,6 +383,27 @@ impl Error {
     /// The keys of the error's own kind, nearest first; `None` where only its type is known.
     pub(crate) fn type_key(&self) -> Option<Key> {
         self.0.type_id.map(Key::Type)
+    }
+}
+
+/// An error that travels as a standard one.
+struct Carrier(Error);
+
+impl fmt::Display for Carrier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for Carrier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.0, f)
+    }
+}
+
+impl StdError for Carrier {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.as_dyn().source()
     }
 }
 

@@ -524,6 +524,10 @@ pub mod errors {
     }
 
     crate::http_error! {
+        /// A form field or query argument that the view needs is missing; a kind of 400.
+        pub struct BadRequestKeyError: BadRequest = "The server could not make sense of this request."
+    }
+    crate::http_error! {
         /// The client left before it had sent its whole request; a kind of 400.
         pub struct ClientDisconnected: BadRequest = "The request ended before it was complete."
     }

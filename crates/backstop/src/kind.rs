@@ -375,6 +375,11 @@ pub(crate) fn declared(id: TypeId) -> Option<&'static Kind> {
     REGISTRY.kinds.get(&id).map(|(kind, _)| kind)
 }
 
+/// The description of a standard code.
+pub(crate) fn description_of(code: u16) -> Option<&'static str> {
+    REGISTRY.standard.get(&code)?.default_description()
+}
+
 /// What was declared for a type whose values have their own codes.
 pub(crate) fn code_of(id: TypeId, error: &(dyn StdError + 'static)) -> Option<u16> {
     let (kind, declared) = REGISTRY.kinds.get(&id)?;

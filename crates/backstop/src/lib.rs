@@ -35,7 +35,7 @@ mod event;
 mod http_error;
 pub mod io;
 mod kind;
-mod log;
+pub mod log;
 pub mod mail;
 pub mod report;
 pub mod stacktrace;
@@ -47,7 +47,7 @@ pub use kind::{InvalidParents, Kind};
 pub use web::{
     AfterHook, AfterOutcome, App, BareStatus, BeforeHook, BeforeOutcome, Blueprint, Catch, Caught,
     ErrorHandler, Exact, Explanation, Extension, Failure, Format, FromFailure, Panic, Propagated,
-    SetupError, Switches, TeardownOutcome, attach, format_for, init_app,
+    SetupError, TeardownOutcome, attach, extract, format_for, init_app,
 };
 
 /// What the macros write. Not for use by hand.

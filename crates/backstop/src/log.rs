@@ -1,8 +1,167 @@
-//! The log: one record for each unhandled error.
+//! The log: one record for each unhandled error, and a ready set-up for programs that have none.
 //!
-//! Records go through `tracing`, with the target `backstop`.
+//! Records go through `tracing`.
+//! Unhandled errors have the target `backstop`, errors that left the application or broke a stream
+//! `backstop::server`.
+//! Each has the fields `method`, `path`, `route`, `request_id`, `error` (its text), `error_kind`,
+//! `caused_by` and `error_place` (the line of the `?`); control characters are escaped, so that a
+//! request cannot write lines of its own.
 
+use std::fmt;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use backstop_protocol::Timestamp;
+use tracing::field::{Field, Visit};
+use tracing::{Event, Subscriber};
+use tracing_subscriber::EnvFilter;
+use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
+use tracing_subscriber::fmt::{FmtContext, MakeWriter};
+use tracing_subscriber::registry::LookupSpan;
+
+use crate::Error;
 use crate::web::Failure;
+
+/// The form of the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[non_exhaustive]
+pub enum Form {
+    /// For people: `[time] ERROR in backstop: Exception on /x [GET]`, then indented details.
+    #[default]
+    Text,
+    /// For machines: one JSON object per line.
+    Json,
+}
+
+/// Sends the program's log to standard error, unless it has a subscriber already; says whether it
+/// did.
+///
+/// What is shown follows `RUST_LOG`, else everything from `INFO` up.
+///
+/// # Example
+///
+/// ```
+/// use backstop::log::{Form, init};
+///
+/// assert!(init(Form::Text));
+/// assert!(!init(Form::Json)); // there is one already
+/// ```
+pub fn init(form: Form) -> bool {
+    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    match form {
+        Form::Text => {
+            let subscriber = tracing_subscriber::fmt()
+                .with_env_filter(filter)
+                .with_writer(std::io::stderr)
+                .event_format(TextForm)
+                .finish();
+            tracing::subscriber::set_global_default(subscriber).is_ok()
+        }
+        Form::Json => {
+            let subscriber = tracing_subscriber::fmt()
+                .with_env_filter(filter)
+                .with_writer(std::io::stderr)
+                .json()
+                .flatten_event(true)
+                .finish();
+            tracing::subscriber::set_global_default(subscriber).is_ok()
+        }
+    }
+}
+
+/// A subscriber that writes everything from `level` up in the text form, for a program that puts
+/// its log together itself.
+pub fn text_subscriber<W>(level: tracing::Level, writer: W) -> impl Subscriber + Send + Sync
+where
+    W: for<'a> MakeWriter<'a> + Send + Sync + 'static,
+{
+    tracing_subscriber::fmt()
+        .with_max_level(level)
+        .with_writer(writer)
+        .event_format(TextForm)
+        .finish()
+}
+
+/// The text form, as an event format for `tracing_subscriber`.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct TextForm;
+
+impl<S, N> FormatEvent<S, N> for TextForm
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'a> FormatFields<'a> + 'static,
+{
+    fn format_event(
+        &self,
+        _: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        let metadata = event.metadata();
+        let mut fields = Fields::default();
+        event.record(&mut fields);
+        let level = match *metadata.level() {
+            tracing::Level::WARN => "WARNING",
+            level => level.as_str(),
+        };
+        let target = metadata.target();
+        writeln!(
+            writer,
+            "[{}] {level} in {target}: {}",
+            now(),
+            fields.message
+        )?;
+        if !fields.others.is_empty() {
+            writeln!(writer, "    {}", fields.others.join(" "))?;
+        }
+        if let Some(error) = fields.error {
+            let kind = fields.kind.as_deref().unwrap_or("Error");
+            writeln!(writer, "{kind}: {error}")?;
+            if let Some(place) = fields.place {
+                writeln!(writer, "    at {place}")?;
+            }
+            if let Some(causes) = fields.causes {
+                writeln!(writer, "    caused by: {causes}")?;
+            }
+        }
+        Ok(())
+    }
+}
+
+fn now() -> Timestamp {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    let micros = since.map_or(0, |since| since.as_micros());
+    Timestamp::from_micros(i64::try_from(micros).unwrap_or(i64::MAX))
+}
+
+#[derive(Default)]
+struct Fields {
+    message: String,
+    error: Option<String>,
+    kind: Option<String>,
+    place: Option<String>,
+    causes: Option<String>,
+    others: Vec<String>,
+}
+
+impl Visit for Fields {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        self.record_debug(field, &format_args!("{value}"));
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        let text = format!("{value:?}");
+        match field.name() {
+            "message" => self.message = escape_controls(&text),
+            "error" => self.error = Some(text),
+            "error_kind" => self.kind = Some(text),
+            "error_place" => self.place = Some(text),
+            "caused_by" => self.causes = Some(text),
+            name => self
+                .others
+                .push(format!("{name}={}", escape_controls(&text))),
+        }
+    }
+}
 
 /// Records an error that nobody handled.
 pub(crate) fn unhandled(failure: &Failure) {
@@ -14,10 +173,11 @@ pub(crate) fn unhandled(failure: &Failure) {
         route = failure.route(),
         blueprint = failure.blueprint(),
         request_id = failure.request_id(),
+        error = %escape_controls(&error.to_string()),
         error_kind = error.kind_name(),
-        error_chain = %Chain(error),
+        caused_by = Causes::of(error),
         error_place = %error.location(),
-        error_context = error.context().map(|first| tracing::field::display(Chain(first))),
+        error_context = error.context().map(tracing::field::display),
         "Exception on {} [{}]",
         escape_controls(&failure.path()),
         failure.method(),
@@ -32,8 +192,9 @@ pub(crate) fn escaped(failure: &Failure) {
         method = %failure.method(),
         path = %escape_controls(&failure.path()),
         request_id = failure.request_id(),
+        error = %escape_controls(&error.to_string()),
         error_kind = error.kind_name(),
-        error_chain = %Chain(error),
+        caused_by = Causes::of(error),
         error_place = %error.location(),
         "Error on request:",
     );
@@ -59,19 +220,21 @@ pub(crate) fn stream_failed(failure: &Failure, bytes_sent: u64) {
         route = failure.route(),
         request_id = failure.request_id(),
         bytes_sent,
+        error = %escape_controls(&error.to_string()),
         error_kind = error.kind_name(),
-        error_chain = %Chain(error),
+        caused_by = Causes::of(error),
         error_place = %error.location(),
         "Error while streaming a response:",
     );
 }
 
 /// Records that something around a request failed, which changes no answer.
-pub(crate) fn failed(what: &'static str, error: &crate::Error) {
+pub(crate) fn failed(what: &'static str, error: &Error) {
     tracing::error!(
         target: "backstop",
+        error = %escape_controls(&error.to_string()),
         error_kind = error.kind_name(),
-        error_chain = %Chain(error),
+        caused_by = Causes::of(error),
         error_place = %error.location(),
         "{what}",
     );
@@ -99,16 +262,23 @@ fn is_control(character: char) -> bool {
         || matches!(character, '\u{2028}' | '\u{2029}' | '\u{202A}'..='\u{202E}' | '\u{2066}'..='\u{2069}')
 }
 
-/// An error and its causes in one line.
-struct Chain<'a>(&'a crate::Error);
+/// What an error was caused by, in one line.
+struct Causes<'a>(&'a Error);
 
-impl std::fmt::Display for Chain<'_> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        for (depth, error) in self.0.chain().enumerate() {
+impl<'a> Causes<'a> {
+    fn of(error: &'a Error) -> Option<tracing::field::DisplayValue<Self>> {
+        let has_cause = error.chain().nth(1).is_some();
+        has_cause.then(|| tracing::field::display(Self(error)))
+    }
+}
+
+impl fmt::Display for Causes<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (depth, cause) in self.0.chain().skip(1).enumerate() {
             if depth > 0 {
                 f.write_str(": ")?;
             }
-            f.write_str(&escape_controls(&error.to_string()))?;
+            f.write_str(&escape_controls(&cause.to_string()))?;
         }
         Ok(())
     }

@@ -5,7 +5,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::DefaultBodyLimit;
 
+use crate::config::Config;
 use crate::web::blueprint::Blueprint;
 use crate::web::explain::{self, Explanation};
 use crate::web::failure::Failure;
@@ -52,7 +54,8 @@ pub struct App<S = ()> {
     scope: Scope<S>,
     blueprints: Vec<(Blueprint<S>, String)>,
     listeners: Vec<Listener>,
-    switches: Switches,
+    reporters: Vec<Listener>,
+    config: Config,
     refusals: Vec<SetupError>,
     built: bool,
 }
@@ -100,7 +103,8 @@ impl<S: Clone + Send + Sync + 'static> App<S> {
             scope: Scope::new(),
             blueprints: Vec::new(),
             listeners: Vec::new(),
-            switches: Switches::default(),
+            reporters: Vec::new(),
+            config: Config::at_start(|name| std::env::var(name).ok()),
             refusals: Vec::new(),
             built: false,
         }
@@ -252,6 +256,16 @@ impl<S: Clone + Send + Sync + 'static> App<S> {
         self
     }
 
+    /// Calls a function for everything that is worth a report, on the request's own task: it must
+    /// be quick.
+    ///
+    /// These are unhandled errors, HTTP errors of 500 and above, and bodies that failed while
+    /// they were streamed; each once.
+    pub fn on_report(mut self, reporter: impl Fn(&Failure) + Send + Sync + 'static) -> Self {
+        self.reporters.push(Arc::new(reporter));
+        self
+    }
+
     /// Registers a blueprint below a prefix; `""` means none.
     pub fn register(mut self, blueprint: Blueprint<S>, prefix: impl Into<String>) -> Self {
         let outcome = self.register_blueprint(blueprint, prefix);
@@ -337,10 +351,21 @@ impl<S: Clone + Send + Sync + 'static> App<S> {
         explain::explain(&scopes, &error, |pending| pending.on.to_string())
     }
 
-    /// Changes how the app treats errors.
-    pub fn switches(mut self, change: impl FnOnce(&mut Switches)) -> Self {
-        change(&mut self.switches);
+    /// Changes the settings.
+    ///
+    /// Read when the app is built: `DEBUG`, `TESTING`, `PROPAGATE_EXCEPTIONS`,
+    /// `TRAP_HTTP_EXCEPTIONS`, `TRAP_BAD_REQUEST_ERRORS`, `MAX_CONTENT_LENGTH`, `TRUSTED_HOSTS` as
+    /// in Flask, and of our own `BARE_STATUS` (see [`BareStatus`](crate::BareStatus)),
+    /// `REPORT_SERVER_ERRORS` (off: HTTP errors of 500 and above are not logged and reported) and
+    /// `NEGOTIATE_ERROR_PAGES` (off: error pages are always HTML).
+    pub fn configure(mut self, change: impl FnOnce(&mut Config)) -> Self {
+        change(&mut self.config);
         self
+    }
+
+    /// The settings.
+    pub fn config(&self) -> &Config {
+        &self.config
     }
 
     /// Provides the state, as `Router::with_state`; handlers and hooks get it too.
@@ -354,7 +379,8 @@ impl<S: Clone + Send + Sync + 'static> App<S> {
                 .collect(),
             router: self.router.with_state(state),
             listeners: self.listeners,
-            switches: self.switches,
+            reporters: self.reporters,
+            config: self.config,
             refusals: self.refusals,
             built: self.built,
         }
@@ -388,6 +414,8 @@ impl App {
         if let Some(refusal) = self.refusals.first() {
             return Err(refusal.clone());
         }
+        let switches =
+            Switches::of(&self.config).map_err(|error| SetupError::Setting(error.to_string()))?;
         self.built = true;
         panic::install_hook();
         let mut app_scope = self.scope.clone();
@@ -397,8 +425,9 @@ impl App {
         let wants_extensions =
             app_scope.extracts || self.blueprints.iter().any(|(child, _)| extracts(child));
         let core = Arc::new(Core {
-            switches: self.switches.clone(),
+            switches,
             listeners: self.listeners.clone(),
+            reporters: self.reporters.clone(),
             wants_extensions,
         });
         let app = Around {
@@ -408,8 +437,12 @@ impl App {
             hooks: vec![app_scope.hooks],
         };
         let mut router = self.router.clone().layer(PlaceLayer(Arc::new(app.place())));
+        let content_length_max = app.core.switches.content_length_max;
         for (blueprint, prefix) in &self.blueprints {
             router = mount(router, blueprint, "", prefix, &app)?;
+        }
+        if let Some(bytes_max) = content_length_max {
+            router = router.layer(DefaultBodyLimit::max(bytes_max));
         }
         Ok(router)
     }
@@ -419,7 +452,7 @@ impl<S> fmt::Debug for App<S> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("App")
             .field("blueprints", &self.blueprints)
-            .field("switches", &self.switches)
+            .field("config", &self.config)
             .field("refusals", &self.refusals)
             .field("built", &self.built)
             .finish_non_exhaustive()
@@ -547,11 +580,12 @@ fn mount(
     let around = around.inside(blueprint);
     let prefix = format!("{outer_prefix}{}", prefix.trim_end_matches('/'));
     let layer = PlaceLayer(Arc::new(around.place()));
-    let routes = blueprint.router.clone().layer(layer);
+    let routes = blueprint.router.clone();
+    // The layer is outside of the nesting, which hides the prefix from what is inside.
     // axum refuses contradicting routes and malformed prefixes by panicking.
     let combine = || match prefix.as_str() {
-        "" => router.merge(routes),
-        prefix => router.nest(prefix, routes),
+        "" => router.merge(routes.layer(layer)),
+        prefix => router.merge(Router::new().nest(prefix, routes).layer(layer)),
     };
     let mut router =
         panic::catch(combine).map_err(|error| SetupError::Routes(error.to_string()))?;

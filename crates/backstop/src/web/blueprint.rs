@@ -63,6 +63,12 @@ impl<S: Clone + Send + Sync + 'static> Blueprint<S> {
         }
     }
 
+    /// Gives the blueprint another name, so that it can be registered once more.
+    pub fn named(mut self, name: impl Into<String>) -> Self {
+        self.name = name.into();
+        self
+    }
+
     /// Registers a handler for a status code, for errors of this blueprint's routes.
     #[doc(alias = "errorhandler")]
     pub fn error_handler<M, H: ErrorHandler<M, S>>(mut self, code: u16, handler: H) -> Self {

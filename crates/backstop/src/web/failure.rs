@@ -96,6 +96,12 @@ impl RequestFacts {
         }
     }
 
+    /// The same request as one whose address was not even looked up.
+    pub(crate) fn unrouted(mut self) -> Self {
+        self.route = None;
+        self
+    }
+
     pub(crate) fn is_routed(&self) -> bool {
         self.route.is_some()
     }

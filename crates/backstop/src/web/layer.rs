@@ -18,13 +18,14 @@ use http::StatusCode;
 use http::header::CONTENT_TYPE;
 use tower::{Layer, Service};
 
+use crate::config::{Config, ConfigError};
 use crate::web::caught::PassedOn;
 use crate::web::failure::{Failure, REQUEST_ID, RequestFacts};
 use crate::web::function::Erased;
 use crate::web::handlers::{Table, find};
-use crate::web::page::{Page, format_for};
+use crate::web::page::{Format, Page, format_for};
 use crate::web::panic::{self, Catching};
-use crate::{Error, HttpError, log};
+use crate::{Error, HttpError, Kind, log};
 
 /// An error on its way from the view to the layer.
 #[derive(Clone)]
@@ -119,13 +120,14 @@ struct Attached(Error);
 pub(crate) fn error_of(mut response: Response) -> Error {
     match response.extensions_mut().remove::<Record>() {
         Some(Record(error)) => error,
-        None => Error::from(
-            HttpError::of(crate::Kind::of_code(response.status().as_u16())).response(response),
-        ),
+        None => {
+            Error::from(HttpError::of(Kind::of_code(response.status().as_u16())).response(response))
+        }
     }
 }
 
-/// The response of an error that left the application because errors propagate.
+/// Marks the response of an error that left the application: errors propagate, or the handler for
+/// 500 failed itself.
 ///
 /// Whatever surrounds the application finds it in the response's extensions: a test, or a
 /// debugger.
@@ -157,37 +159,82 @@ pub(crate) struct Core {
     pub(crate) switches: Switches,
     /// Called for each unhandled error, in order.
     pub(crate) listeners: Vec<Listener>,
+    /// Called for everything that is worth a report.
+    pub(crate) reporters: Vec<Listener>,
     /// Some function has extractors.
     pub(crate) wants_extensions: bool,
 }
 
-/// How the app treats errors; each is Flask's switch of the same name.
+/// How the app treats errors, read from its settings once.
 #[derive(Debug, Clone, Default)]
-pub struct Switches {
-    /// Debug mode: unhandled errors propagate to the debugger, details are shown.
-    pub debug: bool,
-    /// Test mode: unhandled errors propagate to the test.
-    pub testing: bool,
-    /// Whether unhandled errors propagate; unset: in debug and test mode.
-    pub propagate_exceptions: Option<bool>,
-    /// Treats HTTP errors without a handler as unhandled.
-    pub trap_http_exceptions: bool,
-    /// Treats every 400 as unhandled.
-    pub trap_bad_request_errors: Option<bool>,
-    /// What is done with error responses that carry no error.
-    pub bare_status: BareStatus,
-    /// Whether HTTP errors of 500 and above are logged and reported as well. Unset: they are.
-    pub report_server_errors: Option<bool>,
+pub(crate) struct Switches {
+    pub(crate) debug: bool,
+    propagates: bool,
+    trap_http_exceptions: bool,
+    trap_bad_request_errors: Option<bool>,
+    trusted_hosts: Option<Vec<String>>,
+    pub(crate) content_length_max: Option<usize>,
+    bare_status: BareStatus,
+    report_server_errors: bool,
+    negotiates: bool,
 }
 
 impl Switches {
-    fn propagates(&self) -> bool {
-        self.propagate_exceptions
-            .unwrap_or(self.debug || self.testing)
+    /// Reads the settings; a value of the wrong type is an error with the key's name.
+    pub(crate) fn of(config: &Config) -> Result<Self, ConfigError> {
+        let debug = config.debug();
+        let given = |key: &str| config.get(key).map(|_| config.flag(key));
+        let bare_status = match config.text("BARE_STATUS") {
+            Some("replace") => BareStatus::Replace,
+            Some("leave") => BareStatus::Leave,
+            _ => BareStatus::EmptyOnly,
+        };
+        Ok(Self {
+            debug,
+            propagates: given("PROPAGATE_EXCEPTIONS")
+                .unwrap_or_else(|| debug || config.flag("TESTING")),
+            trap_http_exceptions: config.flag("TRAP_HTTP_EXCEPTIONS"),
+            trap_bad_request_errors: given("TRAP_BAD_REQUEST_ERRORS"),
+            trusted_hosts: config.get_as("TRUSTED_HOSTS")?,
+            content_length_max: config.get_as("MAX_CONTENT_LENGTH")?,
+            bare_status,
+            report_server_errors: given("REPORT_SERVER_ERRORS").unwrap_or(true),
+            negotiates: given("NEGOTIATE_ERROR_PAGES").unwrap_or(true),
+        })
+    }
+
+    /// Tells whether a host may be answered for; a name with a leading dot takes all below it.
+    fn trusts(&self, headers: &http::HeaderMap) -> Result<(), Error> {
+        let Some(trusted) = &self.trusted_hosts else {
+            return Ok(());
+        };
+        let host = headers
+            .get(http::header::HOST)
+            .and_then(|host| host.to_str().ok())
+            .unwrap_or_default();
+        let name = host
+            .rsplit_once(':')
+            .filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()))
+            .map_or(host, |(name, _)| name)
+            .to_ascii_lowercase();
+        let is_trusted = trusted
+            .iter()
+            .any(|trusted| match trusted.strip_prefix('.') {
+                Some(parent) => name == parent || name.ends_with(trusted.as_str()),
+                None => name == *trusted,
+            });
+        if is_trusted {
+            return Ok(());
+        }
+        let error = HttpError::of(Kind::of::<crate::errors::SecurityError>())
+            .description(format!("Host '{host}' is not trusted."));
+        Err(Error::from(error))
     }
 }
 
 /// What is done with error responses that carry no error, as axum's own 404.
+///
+/// The setting `BARE_STATUS`: `empty`, `replace` or `leave`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 #[non_exhaustive]
 pub enum BareStatus {
@@ -251,6 +298,15 @@ impl Service<Request> for PlaceService {
 
     fn call(&mut self, request: Request) -> PlaceFuture {
         let facts = RequestFacts::of(&request, self.place.core.wants_extensions);
+        if let Err(error) = self.place.core.switches.trusts(request.headers()) {
+            let place = Arc::clone(&self.place);
+            let refuse = async move {
+                respond(&place, &Arc::new(facts.unrouted()), Err(error))
+                    .await
+                    .response
+            };
+            return PlaceFuture::Slow(Box::pin(refuse));
+        }
         if self.place.has_hooks() {
             let run = run(Arc::clone(&self.place), self.inner.clone(), request, facts);
             return PlaceFuture::Slow(Box::pin(run));
@@ -460,7 +516,7 @@ async fn respond(
     facts: &Arc<RequestFacts>,
     outcome: Result<Response, Error>,
 ) -> Settled {
-    let mut routing = false;
+    let mut routing = !facts.is_routed();
     let mut own = None;
     let error = match outcome {
         Ok(mut response) => {
@@ -475,11 +531,10 @@ async fn respond(
             } else {
                 match bare_error(place, &response) {
                     Some(error) => {
-                        routing = !facts.is_routed()
-                            || response.status() == StatusCode::METHOD_NOT_ALLOWED;
+                        routing |= response.status() == StatusCode::METHOD_NOT_ALLOWED;
                         error
                     }
-                    None => return Settled::answered(super::stream::guard(response, place, facts)),
+                    None => return finish(place, facts, response).await,
                 }
             }
         }
@@ -519,6 +574,25 @@ async fn respond(
     }
 }
 
+/// Sends a good response. A streamed body that fails at once is answered by a 500; handlers are
+/// not asked, as for a failure further on.
+async fn finish(place: &Place, facts: &Arc<RequestFacts>, response: Response) -> Settled {
+    match super::stream::guard(response, place, facts).await {
+        Ok(response) => Settled::answered(response),
+        Err(error) => {
+            let failure = failure(place, facts, error);
+            call(&place.core.reporters, &failure);
+            log::escaped(&failure);
+            let error = Error::from(HttpError::internal(failure.error.clone()));
+            Settled {
+                response: page(place, &failure.with_error(error), true),
+                unhandled: Some(failure),
+                propagated: false,
+            }
+        }
+    }
+}
+
 /// The default page of an error that a handler passed on; one without a code is unhandled.
 async fn pass_on(place: &Place, failure: &Failure) -> Settled {
     if failure.error.code().is_some() {
@@ -541,11 +615,15 @@ fn app_only(place: &Place) -> &[Arc<Table<Handler>>] {
 /// Tells whether an HTTP error without a handler counts as unhandled.
 fn is_trapped(place: &Place, error: &Error) -> bool {
     let switches = &place.core.switches;
-    switches.trap_http_exceptions
-        || (switches.trap_bad_request_errors == Some(true)
-            && error
-                .kind()
-                .is_some_and(|kind| kind.is_a(&crate::Kind::of_code(400))))
+    if switches.trap_http_exceptions {
+        return true;
+    }
+    let trapped = match switches.trap_bad_request_errors {
+        Some(true) => Kind::of_code(400),
+        None if switches.debug => Kind::of::<crate::errors::BadRequestKeyError>(),
+        Some(false) | None => return false,
+    };
+    error.kind().is_some_and(|kind| kind.is_a(&trapped))
 }
 
 /// A response without an error that counts as one.
@@ -608,7 +686,7 @@ type Scopes<'a> = Vec<&'a Table<Handler>>;
 /// Logs and reports an error that nobody handled, and answers with a 500.
 async fn unhandled(place: &Place, failure: Failure) -> Settled {
     notify(&place.core, &failure);
-    if place.core.switches.propagates() {
+    if place.core.switches.propagates {
         log::escaped(&failure);
         let wrapped = failure.with_error(Error::from(HttpError::internal(failure.error.clone())));
         let mut response = page(place, &wrapped, true);
@@ -631,8 +709,11 @@ async fn unhandled(place: &Place, failure: Failure) -> Settled {
     let response = match answer(tables, &wrapped).await {
         Some(Answer::Response(response)) => response,
         Some(Answer::Failed(error)) => {
-            log::escaped(&failure.with_error(error.in_context_of(wrapped.error.clone())));
-            page(place, &wrapped, true)
+            let escaped = failure.with_error(error.in_context_of(wrapped.error.clone()));
+            log::escaped(&escaped);
+            let mut response = page(place, &wrapped, true);
+            response.extensions_mut().insert(Propagated(escaped));
+            response
         }
         Some(Answer::PassedOn(_)) | None => page(place, &wrapped, true),
     };
@@ -643,9 +724,15 @@ async fn unhandled(place: &Place, failure: Failure) -> Settled {
     }
 }
 
-/// Tells the listeners of an unhandled error. One that fails changes nothing.
+/// Tells the listeners of an unhandled error, and then those who report it.
 fn notify(core: &Core, failure: &Failure) {
-    for listener in &core.listeners {
+    call(&core.listeners, failure);
+    call(&core.reporters, failure);
+}
+
+/// Calls each listener. One that fails changes nothing.
+fn call(listeners: &[Listener], failure: &Failure) {
+    for listener in listeners {
         if let Err(error) = panic::catch(|| listener(failure)) {
             log::failed("a listener for unhandled errors failed", &error);
         }
@@ -655,10 +742,10 @@ fn notify(core: &Core, failure: &Failure) {
 /// Logs and reports an HTTP error of 500 and above that was not trapped; tells whether it did.
 fn note_server_error(place: &Place, failure: &Failure) -> bool {
     let is_server_error = failure.error.code().is_some_and(|code| code >= 500);
-    if !is_server_error || place.core.switches.report_server_errors == Some(false) {
+    if !is_server_error || !place.core.switches.report_server_errors {
         return false;
     }
-    notify(&place.core, failure);
+    call(&place.core.reporters, failure);
     log::unhandled(failure);
     true
 }
@@ -674,7 +761,11 @@ fn page(place: &Place, failure: &Failure, noted: bool) -> Response {
     let request_id = noted.then(|| failure.request_id());
     let mut response = Page {
         error: &error,
-        format: format_for(failure.headers()),
+        format: if place.core.switches.negotiates {
+            format_for(failure.headers())
+        } else {
+            Format::Html
+        },
         request_id,
         with_detail: place.core.switches.debug,
     }
@@ -687,6 +778,6 @@ fn page(place: &Place, failure: &Failure, noted: bool) -> Response {
 
 /// Logs and reports an error in a body of which a part has been sent.
 pub(crate) fn stream_failed(core: &Core, failure: &Failure, bytes_sent: u64) {
-    notify(core, failure);
+    call(&core.reporters, failure);
     log::stream_failed(failure, bytes_sent);
 }

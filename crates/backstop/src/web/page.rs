@@ -1,5 +1,7 @@
 //! Default pages: HTML, problem+json or text.
 
+use std::borrow::Cow;
+
 use axum::body::Body;
 use axum::response::Response;
 use http::header::{ACCEPT, CONTENT_TYPE};
@@ -85,17 +87,18 @@ impl Page<'_> {
         response
     }
 
-    fn description(&self) -> &str {
+    fn description(&self) -> Cow<'_, str> {
+        let description = self.error.public_description();
         match self.error.private_detail() {
-            Some(detail) if self.with_detail => detail,
-            _ => self.error.public_description(),
+            Some(detail) if self.with_detail => format!("{description}\n{detail}").into(),
+            _ => description.into(),
         }
     }
 
     fn html(&self) -> String {
         let code = self.error.status().as_u16();
         let name = escape(self.error.name());
-        let description = escape(self.description()).replace('\n', "<br>");
+        let description = escape(&self.description()).replace('\n', "<br>");
         let mut page = format!(
             "<!doctype html>\n<html lang=en>\n<title>{code} {name}</title>\n<h1>{name}</h1>\n<p>{description}</p>\n"
         );
@@ -123,7 +126,7 @@ impl Page<'_> {
         let mut text = format!("{code} {}\n", self.error.name());
         let description = self.description();
         if !description.is_empty() {
-            text.push_str(description);
+            text.push_str(&description);
             text.push('\n');
         }
         if let Some(id) = self.request_id {

@@ -48,7 +48,7 @@ impl Extension for Tracker {
         match self.client() {
             Ok(client) => {
                 let client = client.clone();
-                app.on_unhandled(move |failure| capture(&client, failure))
+                app.on_report(move |failure| capture(&client, failure))
             }
             Err(error) => {
                 tracing::error!(target: "backstop::report", %error, "errors are not reported");

@@ -216,6 +216,8 @@ pub enum SetupError {
     DuplicateBlueprint(String),
     /// The app has been built; what is named here comes too late.
     AlreadyBuilt(&'static str),
+    /// A setting has a value of the wrong type.
+    Setting(String),
     /// Routes contradict each other, or a prefix is none; in axum's words.
     Routes(String),
 }
@@ -241,6 +243,7 @@ impl fmt::Display for SetupError {
                 f,
                 "cannot register {what}: the app has been built, and its router would not see it"
             ),
+            Self::Setting(text) => f.write_str(text),
             Self::Routes(text) => write!(f, "the routes cannot be combined: {text}"),
         }
     }

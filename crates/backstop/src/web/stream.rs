@@ -1,6 +1,7 @@
 //! Bodies that are streamed: an error or a panic in one is logged, and the connection breaks
 //! visibly, because the status has already been sent.
 
+use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -15,38 +16,69 @@ use crate::web::layer::Place;
 use crate::web::panic;
 
 /// Wraps a body that is streamed; a body of known length cannot fail.
-pub(crate) fn guard(response: Response, place: &Place, facts: &Arc<RequestFacts>) -> Response {
+///
+/// # Errors
+///
+/// The body failed before its first piece, so there is time for another answer.
+pub(crate) async fn guard(
+    response: Response,
+    place: &Place,
+    facts: &Arc<RequestFacts>,
+) -> Result<Response, Error> {
     if response.body().size_hint().exact().is_some() {
-        return response;
+        return Ok(response);
     }
-    let failure = Failure {
-        error: Error::from("nothing happened yet"),
+    let (parts, mut body) = response.into_parts();
+    // One look, without waiting: a stream that takes its time keeps its headers going out first.
+    let first = poll_fn(|cx| Poll::Ready(panic::catch(|| Pin::new(&mut body).poll_frame(cx))));
+    let first = match first.await? {
+        Poll::Ready(Some(Err(error))) => return Err(Error::from(error.into_inner())),
+        Poll::Ready(Some(Ok(frame))) => Some(frame),
+        Poll::Ready(None) => return Ok(Response::from_parts(parts, Body::empty())),
+        Poll::Pending => None,
+    };
+    let guarded = Guarded {
+        body,
+        first,
+        failed: None,
+        bytes_sent: 0,
         request: Arc::clone(facts),
         blueprint: place.blueprint.clone(),
+        core: Arc::clone(&place.core),
     };
-    let core = Arc::clone(&place.core);
-    response.map(|body| {
-        Body::new(Guarded {
-            body,
-            bytes_sent: 0,
-            failure,
-            core,
-        })
-    })
+    Ok(Response::from_parts(parts, Body::new(guarded)))
 }
 
 struct Guarded {
     body: Body,
+    /// What was seen when it was looked at.
+    first: Option<Frame<Bytes>>,
+    /// The body has failed, and the connection will be told with the next poll.
+    failed: Option<axum::Error>,
     bytes_sent: u64,
-    failure: Failure,
+    request: Arc<RequestFacts>,
+    blueprint: Option<Arc<str>>,
     core: Arc<super::layer::Core>,
 }
 
 impl Guarded {
-    fn failed(&self, error: Error) -> axum::Error {
-        let failure = self.failure.with_error(error);
+    /// Logs a failure and postpones it: what was written before is flushed only if the body
+    /// pauses, and the client shall see how far it went.
+    fn fail(&mut self, error: Error, cx: &Context<'_>) {
+        let failure = Failure {
+            error,
+            request: Arc::clone(&self.request),
+            blueprint: self.blueprint.clone(),
+        };
         super::layer::stream_failed(&self.core, &failure, self.bytes_sent);
-        axum::Error::new(StreamFailed)
+        self.failed = Some(axum::Error::new(StreamFailed));
+        cx.waker().wake_by_ref();
+    }
+
+    fn sent(&mut self, frame: Frame<Bytes>) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let bytes = frame.data_ref().map_or(0, Bytes::len);
+        self.bytes_sent = self.bytes_sent.saturating_add(bytes as u64);
+        Poll::Ready(Some(Ok(frame)))
     }
 }
 
@@ -70,25 +102,32 @@ impl HttpBody for Guarded {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        if let Some(failed) = self.failed.take() {
+            return Poll::Ready(Some(Err(failed)));
+        }
+        if let Some(frame) = self.first.take() {
+            return self.sent(frame);
+        }
         match panic::catch(|| Pin::new(&mut self.body).poll_frame(cx)) {
-            Ok(Poll::Ready(Some(Ok(frame)))) => {
-                let bytes = frame.data_ref().map_or(0, Bytes::len);
-                self.bytes_sent = self.bytes_sent.saturating_add(bytes as u64);
-                Poll::Ready(Some(Ok(frame)))
-            }
+            Ok(Poll::Ready(Some(Ok(frame)))) => self.sent(frame),
             Ok(Poll::Ready(Some(Err(error)))) => {
-                Poll::Ready(Some(Err(self.failed(Error::from(error.into_inner())))))
+                self.fail(Error::from(error.into_inner()), cx);
+                Poll::Pending
             }
             Ok(poll) => poll,
-            Err(error) => Poll::Ready(Some(Err(self.failed(error)))),
+            Err(error) => {
+                self.fail(error, cx);
+                Poll::Pending
+            }
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.first.is_none() && self.failed.is_none() && self.body.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        // Frames that were seen already are not in the inner hint any more.
+        SizeHint::default()
     }
 }
