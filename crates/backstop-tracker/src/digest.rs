@@ -18,7 +18,9 @@ use tokio::sync::{Notify, oneshot};
 
 use crate::codec::{Codec, Packed};
 use crate::grouping::{self, GroupKey, Grouper, Grouping};
+use crate::metrics::{Gauge, Metrics, add};
 use crate::model::{IssueId, Key, ProjectId};
+use crate::store::apply::Applied;
 use crate::store::{Error, ErrorKind, Store, search_words, tag_word};
 
 /// Events that may wait for the writer: about a second of work, so that the wait stays short
@@ -32,6 +34,9 @@ const BATCH_EVENTS_MAX: usize = 1024;
 const FULL_RETRY_AFTER: Duration = Duration::from_secs(1);
 /// When the disk is tried again after it refused; until then every event is refused at once.
 const REFUSED_RETRY_AFTER: Duration = Duration::from_secs(2);
+
+/// Steps of maintenance in one call, each one small transaction.
+const MAINTAIN_STEPS_MAX: usize = 200;
 
 /// Tags of one event that are counted; the body keeps all.
 const TAGS_MAX: usize = 50;
@@ -173,6 +178,14 @@ impl Digest {
             .learned(project)
             .map_err(|error| unavailable(&error))?;
         let grouper = Grouper::restore(&learned);
+        match self.store.latest_dictionary(project) {
+            Ok(Some(dictionary)) => self.codec.set_dictionary(project, dictionary),
+            Ok(None) => {}
+            // Bodies are packed without it and take more room; `check` reports the damage.
+            Err(error) => {
+                tracing::error!(%project, error = format!("{error:#}"), "no dictionary");
+            }
+        }
         let mut known = self
             .groupers
             .write()
@@ -183,12 +196,29 @@ impl Digest {
         ))
     }
 
-    /// Writes down what grouping has learned since the last time; call it every minute or so.
+    /// Does what is due beside the events: thins out bodies over the budget, rolls up counts,
+    /// drops ids past the window, trains dictionaries, writes down what grouping has learned.
+    ///
+    /// Call it every few seconds from a thread that may block; a call may take a second.
     ///
     /// # Errors
     ///
-    /// If the store cannot be written; then nothing is forgotten and the next call writes it.
-    pub fn keep_learned(&self) -> Result<(), Error> {
+    /// If the store cannot be written; nothing is lost by that, and the next call goes on.
+    pub fn maintain(&self, now: Timestamp) -> Result<(), Error> {
+        self.keep_learned()?;
+        // A call ends even if events come faster than bodies can be thinned out.
+        for _ in 0..MAINTAIN_STEPS_MAX {
+            if self.shared.lock().stopping || !self.store.maintain(now)? {
+                break;
+            }
+        }
+        if let Some((project, dictionary)) = self.store.train(now)? {
+            self.codec.set_dictionary(project, dictionary);
+        }
+        Ok(())
+    }
+
+    fn keep_learned(&self) -> Result<(), Error> {
         let known = self.groupers.read().unwrap_or_else(PoisonError::into_inner);
         let groupers: Vec<_> = known
             .iter()
@@ -203,6 +233,37 @@ impl Digest {
         Ok(())
     }
 
+    /// Says whether events are taken now.
+    ///
+    /// # Errors
+    ///
+    /// The error with which [`Digest::submit`] would refuse.
+    pub fn health(&self) -> Result<(), SubmitError> {
+        self.shared.lock().admit()
+    }
+
+    /// Returns the digest's measures in the text format of Prometheus.
+    pub fn metrics(&self) -> String {
+        let (events, bytes) = {
+            let queue = self.shared.lock();
+            (queue.events, queue.bytes)
+        };
+        let mut gauges = vec![
+            Gauge {
+                name: "backstop_queue_events",
+                help: "Events that wait for the writer.",
+                value: events as u64,
+            },
+            Gauge {
+                name: "backstop_queue_bytes",
+                help: "Their packed bodies.",
+                value: bytes as u64,
+            },
+        ];
+        gauges.extend(self.store.gauges());
+        self.shared.metrics.render(&gauges)
+    }
+
     /// Stores events; `Ok` means that they are on the disk, in the order in which they were given.
     ///
     /// # Errors
@@ -214,7 +275,10 @@ impl Digest {
             return Ok(Vec::new());
         }
         let (answer, answered) = oneshot::channel();
-        self.shared.push(Submission { events, answer })?;
+        let count = events.len();
+        self.shared
+            .push(Submission { events, answer })
+            .inspect_err(|error| self.shared.metrics.refused(error, count))?;
         answered.await.unwrap_or(Err(SubmitError::Stopped))
     }
 
@@ -256,6 +320,7 @@ struct Shared {
     queue: Mutex<Queue>,
     filled: Condvar,
     alerts: Notify,
+    metrics: Metrics,
 }
 
 #[derive(Debug, Default)]
@@ -372,9 +437,13 @@ fn write(shared: &Shared, store: &Store, batch: Vec<Submission>) {
         answers.push((submission.events.len(), submission.answer));
         events.extend(submission.events);
     }
-    match store.apply(&events) {
+    let started = Instant::now();
+    let result = store.apply(&events);
+    shared.metrics.committed(events.len(), started.elapsed());
+    match result {
         Ok(applied) => {
             shared.lock().refusing = None;
+            shared.metrics.applied(&applied);
             let mut stored = applied.stored.into_iter();
             for (count, answer) in answers {
                 // A client that has left finds its events as duplicates when it comes again.
@@ -393,6 +462,30 @@ fn unavailable(error: &Error) -> SubmitError {
     SubmitError::Unavailable {
         retry_after: REFUSED_RETRY_AFTER,
         reason: format!("{error:#}"),
+    }
+}
+
+impl Metrics {
+    fn refused(&self, error: &SubmitError, events: usize) {
+        match error {
+            SubmitError::Full { .. } => add(&self.refused_full, events),
+            SubmitError::Refused { .. } => add(&self.refused_event, events),
+            SubmitError::Unavailable { .. } | SubmitError::Stopped => {
+                add(&self.refused_unavailable, events);
+            }
+        }
+    }
+
+    fn applied(&self, applied: &Applied) {
+        let stored = &applied.stored;
+        let duplicates = stored.iter().filter(|event| event.duplicate).count();
+        add(&self.stored, stored.len() - duplicates);
+        add(&self.duplicates, duplicates);
+        add(
+            &self.new_issues,
+            stored.iter().filter(|event| event.new_issue).count(),
+        );
+        add(&self.alerts, applied.alerts);
     }
 }
 
@@ -437,6 +530,7 @@ fn write_apart(
         };
         let result = match result {
             Ok(applied) => {
+                shared.metrics.applied(&applied);
                 if applied.alerts > 0 {
                     shared.alerts.notify_one();
                 }
@@ -444,6 +538,7 @@ fn write_apart(
             }
             Err(reason) => {
                 tracing::error!(reason, events = count, "events cannot be stored");
+                add(&shared.metrics.refused_event, count);
                 Err(match error.kind() {
                     // Other pages may be sound, so the next event is tried at once.
                     ErrorKind::Corrupt => SubmitError::Unavailable {

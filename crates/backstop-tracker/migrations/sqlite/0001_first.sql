@@ -80,6 +80,8 @@ CREATE TABLE issue (
   mute_until     INTEGER,
   mute_events    INTEGER, -- the count at which a mute ends
   search_docs    INTEGER NOT NULL DEFAULT 0,
+  thin_level     INTEGER NOT NULL DEFAULT 0, -- how often the bodies between first and latest were halved
+  thin_seq       INTEGER NOT NULL DEFAULT 0, -- how far the halving under way has come
   title          TEXT NOT NULL,
   culprit        TEXT NOT NULL,
   platform       TEXT,
@@ -186,6 +188,7 @@ CREATE TABLE dictionary (
   id      INTEGER PRIMARY KEY,
   project INTEGER NOT NULL,
   created INTEGER NOT NULL,
+  events  INTEGER NOT NULL, -- of the project when it was trained
   sum     INTEGER NOT NULL, -- CRC-32 of the bytes
   bytes   BLOB NOT NULL
 ) STRICT;
@@ -232,4 +235,5 @@ CREATE TABLE statistic (
   name  TEXT PRIMARY KEY,
   value INTEGER NOT NULL
 ) STRICT, WITHOUT ROWID;
-INSERT INTO statistic VALUES ('body_bytes', 0);
+INSERT INTO statistic VALUES ('body_bytes', 0), ('seq_evicted', 0), ('rolled_day', 0), ('rolled_issue', 0);
+CREATE INDEX dictionary_project ON dictionary (project, id);

@@ -1,6 +1,6 @@
 //! One writer, a few readers, and how each is opened.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -66,10 +66,6 @@ impl Opening {
         // A damaged page becomes an error instead of a wrong answer.
         connection.pragma_update(None, "cell_size_check", true)?;
         Ok(connection)
-    }
-
-    pub(super) fn path(&self) -> &Path {
-        &self.path
     }
 }
 

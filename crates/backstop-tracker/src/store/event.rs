@@ -27,7 +27,7 @@ impl Store {
             let found = generation::find(tx, project, id)?.ok_or_else(no_event)?;
             one_event(tx, "WHERE e.seq = ?", [found.seq])
         })?;
-        self.unpack(row)
+        self.unpack(&row)
     }
 
     /// Returns an event of an issue with its body, and where it stands between the others.
@@ -64,7 +64,7 @@ impl Store {
                 ),
             }
         })?;
-        self.unpack(row)
+        self.unpack(&row)
     }
 
     /// Lists events of an issue whose bodies are kept, latest first, those before `before`.
@@ -116,7 +116,7 @@ impl Store {
         })
     }
 
-    fn unpack(&self, row: EventRow) -> Result<StoredEvent, Error> {
+    fn unpack(&self, row: &EventRow) -> Result<StoredEvent, Error> {
         let dictionary = row.dictionary.map(|id| self.dictionary(id)).transpose()?;
         let damaged = || {
             Error::new(

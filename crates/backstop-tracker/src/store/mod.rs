@@ -8,12 +8,15 @@
 mod account;
 mod alert;
 pub(crate) mod apply;
+mod backup;
+mod check;
 mod connection;
 mod error;
 mod event;
 mod generation;
 mod issue;
 mod known;
+mod maintain;
 mod outcome;
 mod project;
 mod record;
@@ -27,10 +30,13 @@ use std::sync::Arc;
 use rusqlite::Transaction;
 use rusqlite::types::ToSql;
 
+pub use backup::restore;
+pub use check::{CheckReport, Finding, Remedy};
 pub use error::{Error, ErrorKind};
 pub(crate) use search::{tag_word, words as search_words};
 
 use crate::model::{IssueId, ProjectId, Status};
+use crate::retention::BODY_BYTES_DEFAULT;
 use apply::Caches;
 use connection::{Opening, Readers, Writer, WriterLock};
 use error::Fault;
@@ -49,6 +55,8 @@ pub struct Store(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     directory: PathBuf,
+    opening: Opening,
+    body_bytes_max: u64,
     writer: WriterLock,
     readers: Readers,
     known_keys: KnownKeys,
@@ -56,10 +64,21 @@ struct Inner {
 }
 
 /// What may be chosen when a store is opened.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct StoreOptions {
     /// The name of a registered SQLite VFS; `None` means the operating system's files.
     pub vfs: Option<String>,
+    /// Bodies of events are thinned out above this; counts are not touched.
+    pub body_bytes_max: u64,
+}
+
+impl Default for StoreOptions {
+    fn default() -> StoreOptions {
+        StoreOptions {
+            vfs: None,
+            body_bytes_max: BODY_BYTES_DEFAULT,
+        }
+    }
 }
 
 /// Keeps a second server away from a data directory while it lives.
@@ -116,8 +135,10 @@ impl Store {
         drop(lock);
         Ok(Store(Arc::new(Inner {
             directory: directory.to_owned(),
+            body_bytes_max: options.body_bytes_max,
             writer: WriterLock::new(Writer::new(writer)),
-            readers: Readers::new(opening),
+            readers: Readers::new(opening.clone()),
+            opening,
             known_keys: KnownKeys::default(),
             dictionaries: Dictionaries::default(),
         })))

@@ -195,14 +195,6 @@ fn issues_with(tx: &Transaction<'_>, term: &str) -> Result<HashSet<i64>, Fault> 
     Ok(issues)
 }
 
-/// Takes every word of an issue out of the index.
-pub(super) fn forget(tx: &Transaction<'_>, issue: IssueId) -> Result<(), Fault> {
-    let rows = row_id(issue, 0)..=row_id(issue, (1 << DOCS_BITS) - 1);
-    tx.prepare_cached("DELETE FROM search WHERE rowid BETWEEN ? AND ?")?
-        .execute((rows.start(), rows.end()))?;
-    Ok(())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;

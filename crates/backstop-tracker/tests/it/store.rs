@@ -5,7 +5,7 @@ use backstop_tracker::digest::{Digest, Incoming, Stored};
 use backstop_tracker::model::{
     AlertKind, Decision, IssueQuery, Key, NewProject, Project, ProjectId, Sort, Status, Which,
 };
-use backstop_tracker::store::{ErrorKind, Store};
+use backstop_tracker::store::{ErrorKind, Remedy, Store, StoreOptions, restore};
 use serde_json::json;
 
 use crate::scratch::Scratch;
@@ -41,6 +41,18 @@ impl Bench {
             now: START,
             next_id: 1,
         }
+    }
+
+    fn with_budget(body_bytes_max: u64) -> Bench {
+        let mut bench = Bench::new();
+        let options = StoreOptions {
+            body_bytes_max,
+            ..StoreOptions::default()
+        };
+        bench.digest.stop();
+        bench.store = Store::open_with(bench.scratch.path(), &options).unwrap();
+        bench.digest = Digest::start(bench.store.clone()).unwrap();
+        bench
     }
 
     /// The same directory after the process has ended and started again.
@@ -491,4 +503,194 @@ fn a_token_is_known_by_its_secret_until_it_is_taken_back() {
     bench.store.delete_token(token.id).unwrap();
     assert_eq!(bench.store.token(secret.expose()).unwrap(), None);
     assert_eq!(bench.store.tokens().unwrap(), []);
+}
+
+#[test]
+fn bodies_stay_under_their_budget_and_counts_do_not_change() {
+    let mut bench = Bench::with_budget(40_000);
+    let quiet = bench.send("QuietError");
+    let mut loud = Vec::new();
+    for _ in 0..400 {
+        loud.push(bench.send("LoudError").event_id);
+    }
+    let issue = bench.store.event_place(loud[0]).unwrap().issue;
+    for _ in 0..20 {
+        bench.digest.maintain(bench.now).unwrap();
+    }
+    assert_eq!(bench.store.issue(issue).unwrap().count, 400);
+    let kept: Vec<_> = bench
+        .store
+        .issue_events(issue, None, 1000)
+        .unwrap()
+        .iter()
+        .map(|line| line.id)
+        .collect();
+    assert!(kept.len() < 200, "{}", kept.len());
+    for id in loud[..10].iter().chain(&loud[380..]) {
+        assert!(kept.contains(id), "the ends survive");
+    }
+    assert!(kept.len() > 30, "and a sample between them");
+    bench.store.event(bench.project.id, quiet.event_id).unwrap();
+    let evicted = loud.iter().find(|id| !kept.contains(id)).unwrap();
+    let gone = bench.store.event(bench.project.id, *evicted).unwrap_err();
+    assert_eq!(gone.kind(), ErrorKind::NotFound);
+    assert_eq!(bench.store.event_place(*evicted).unwrap().issue, issue);
+    assert_eq!(bench.store.check(false).unwrap().findings, []);
+    // An id counts as a duplicate although its body is gone.
+    let mut event = bench.event("LoudError");
+    event.event_id = *evicted;
+    assert!(bench.submit(&[event])[0].duplicate);
+}
+
+#[test]
+fn counts_get_coarser_with_age_and_keep_their_sums() {
+    let mut bench = Bench::new();
+    let issue = bench.send("PaymentError").issue;
+    bench.pass_minutes(61);
+    bench.send("PaymentError");
+    bench.pass_minutes(7);
+    bench.send("PaymentError");
+    bench.pass_minutes(3 * 24 * 60);
+    bench.send("PaymentError");
+    bench.digest.maintain(bench.now).unwrap();
+    let per_hour = |bench: &Bench| bench.store.buckets(issue, START, bench.now, 60).unwrap();
+    assert_eq!(per_hour(&bench)[..2], [1, 2]);
+    assert_eq!(bench.store.check(false).unwrap().findings, []);
+    let per_minute = bench.store.buckets(issue, START, bench.now, 1).unwrap();
+    assert_eq!((per_minute[0], per_minute[60]), (1, 2));
+    bench.pass_minutes(100 * 24 * 60);
+    bench.digest.maintain(bench.now).unwrap();
+    let start_of_day = Timestamp::from_micros(START.micros() / 86_400_000_000 * 86_400_000_000);
+    let per_hour = bench
+        .store
+        .buckets(issue, start_of_day, bench.now, 60)
+        .unwrap();
+    assert_eq!((per_hour[0], per_hour[72]), (3, 1));
+    assert_eq!(bench.store.check(false).unwrap().findings, []);
+}
+
+#[test]
+fn ids_are_dropped_after_the_window_unless_the_body_is_kept() {
+    let mut bench = Bench::new();
+    let first = bench.event("PaymentError");
+    bench.submit(std::slice::from_ref(&first));
+    for _ in 0..30 {
+        bench.pass_minutes(24 * 60);
+        bench.send("PaymentError");
+        bench.digest.maintain(bench.now).unwrap();
+    }
+    assert!(bench.submit(std::slice::from_ref(&first))[0].duplicate);
+    bench.store.event(bench.project.id, first.event_id).unwrap();
+    assert_eq!(bench.store.check(false).unwrap().findings, []);
+    // A clock that jumps back and forth neither loses ids nor numbers.
+    let event = bench.event("PaymentError");
+    bench.submit(std::slice::from_ref(&event));
+    for days in [-400, 900, -500, 1] {
+        bench.pass_minutes(days * 24 * 60);
+        assert!(bench.submit(std::slice::from_ref(&event))[0].duplicate);
+        bench.send("PaymentError");
+        bench.digest.maintain(bench.now).unwrap();
+    }
+    assert_eq!(bench.store.check(false).unwrap().findings, []);
+}
+
+#[test]
+fn a_trained_dictionary_shrinks_bodies_and_old_ones_stay_readable() {
+    let mut bench = Bench::new();
+    let first = bench.send("PaymentError");
+    for _ in 0..250 {
+        bench.send("PaymentError");
+    }
+    let bytes = |bench: &Bench| {
+        let metrics = bench.digest.metrics();
+        let line = metrics
+            .lines()
+            .find(|line| line.starts_with("backstop_bodies_bytes "))
+            .unwrap();
+        line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap()
+    };
+    let before = bytes(&bench);
+    bench.digest.maintain(bench.now).unwrap();
+    let mut bench = bench.restart();
+    let later: Vec<_> = (0..251)
+        .map(|_| bench.send("PaymentError").event_id)
+        .collect();
+    assert!(
+        (bytes(&bench) - before) * 2 < before,
+        "{before} {}",
+        bytes(&bench)
+    );
+    for id in later.iter().chain([&first.event_id]) {
+        let event = bench.store.event(bench.project.id, *id).unwrap();
+        assert_eq!(event.event().unwrap().event_id, *id);
+    }
+    assert_eq!(bench.store.check(false).unwrap().findings, []);
+}
+
+#[test]
+fn a_check_finds_and_mends_what_disagrees() {
+    let mut bench = Bench::new();
+    let events: Vec<_> = (0..10).map(|_| bench.send("PaymentError")).collect();
+    assert!(bench.store.check(false).unwrap().is_clean());
+    let damage = rusqlite::Connection::open(bench.scratch.path().join("backstop.db")).unwrap();
+    for statement in [
+        "UPDATE bucket SET n = n - 3",
+        "UPDATE issue SET kept = 1",
+        "UPDATE event SET body = x'00' WHERE seq = 4",
+        "DELETE FROM event_id_0 WHERE seq = 5",
+        "INSERT INTO bucket VALUES (99, 1, 1)",
+    ] {
+        assert_eq!(damage.execute(statement, []).unwrap(), 1, "{statement}");
+    }
+    let found = bench.store.check(false).unwrap();
+    let whats: Vec<_> = found
+        .findings
+        .iter()
+        .map(|finding| finding.to_string())
+        .collect();
+    for expected in [
+        "1 buckets of no issue",
+        "sum of their buckets",
+        "number of kept bodies",
+        &format!("the body of event {}", events[3].event_id),
+        &format!("event {} is not found", events[4].event_id),
+    ] {
+        assert!(
+            whats.iter().any(|what| what.contains(expected)),
+            "{expected}: {whats:?}"
+        );
+    }
+    assert!(!found.is_clean());
+    let mended = bench.store.check(true).unwrap();
+    assert!(
+        mended
+            .findings
+            .iter()
+            .all(|finding| finding.remedy == Remedy::Mended)
+    );
+    let again = bench.store.check(false).unwrap();
+    assert_eq!(again.findings, []);
+    assert_eq!((again.events, again.bodies, again.issues), (10, 9, 1));
+    assert_eq!(bench.store.issue(events[0].issue).unwrap().count, 10);
+}
+
+#[test]
+fn a_backup_of_a_store_in_use_comes_back_whole() {
+    let mut bench = Bench::new();
+    let stored = bench.send("PaymentError");
+    let target = Scratch::new();
+    bench.store.backup(target.path()).unwrap();
+    let twice = bench.store.backup(target.path()).unwrap_err();
+    assert_eq!(twice.kind(), ErrorKind::Conflict);
+    bench.send("PaymentError");
+    let elsewhere = Scratch::new();
+    restore(target.path(), elsewhere.path()).unwrap();
+    let twice = restore(target.path(), elsewhere.path()).unwrap_err();
+    assert_eq!(twice.kind(), ErrorKind::Conflict);
+    let nothing = restore(Scratch::new().path(), Scratch::new().path()).unwrap_err();
+    assert_eq!(nothing.kind(), ErrorKind::NotFound);
+    let restored = Store::open(elsewhere.path()).unwrap();
+    let report = restored.check(false).unwrap();
+    assert_eq!((report.findings, report.events), (Vec::new(), 1));
+    restored.event(bench.project.id, stored.event_id).unwrap();
 }
