@@ -5,8 +5,11 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result};
 use axum::Router;
-use axum::http::{StatusCode, Uri};
+use axum::extract::State;
+use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
+use axum::http::{HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Json, Response};
+use axum::routing::get;
 use backstop_protocol::Timestamp;
 use minijinja::Environment;
 use serde_json::json;
@@ -23,6 +26,7 @@ pub struct Tracker(pub(crate) Arc<Parts>);
 pub(crate) struct Parts {
     pub(crate) store: Store,
     pub(crate) ingest: Arc<Ingest>,
+    pub(crate) digest: Arc<Digest>,
     pub(crate) templates: Environment<'static>,
     /// The address under which people and clients reach the server, without a slash at the end.
     pub(crate) public_url: String,
@@ -53,7 +57,8 @@ impl Tracker {
             .map(|(_, path)| path)
             .unwrap_or_default();
         Ok(Tracker(Arc::new(Parts {
-            ingest: Ingest::start(store.clone(), digest),
+            ingest: Ingest::start(store.clone(), Arc::clone(&digest)),
+            digest,
             store,
             templates,
             public_url: public_url.to_owned(),
@@ -65,9 +70,43 @@ impl Tracker {
     pub fn router(&self) -> Router {
         let ingest = ingest::router(Arc::clone(&self.0.ingest));
         let prefixed = ingest.clone();
+        let watched = Router::new()
+            .route("/metrics", get(metrics))
+            .route("/health", get(health))
+            .with_state(self.clone());
         crate::web::router(self.clone())
+            .merge(watched)
             .merge(ingest)
             .fallback(move |request| ingest::route_prefixed(prefixed, request, no_such_path))
+    }
+}
+
+/// The measures of the digest, for Prometheus.
+async fn metrics(State(tracker): State<Tracker>) -> Response {
+    // Reading sizes touches the disk.
+    let text = tokio::task::spawn_blocking(move || tracker.0.digest.metrics()).await;
+    match text {
+        Ok(text) => (
+            [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],
+            text,
+        )
+            .into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+/// Says whether events are taken now; for load balancers and process managers.
+async fn health(State(tracker): State<Tracker>) -> Response {
+    match tracker.0.digest.health() {
+        Ok(()) => Json(json!({ "status": "ok" })).into_response(),
+        Err(error) => {
+            let body = json!({ "status": "refusing", "detail": error.to_string() });
+            let mut response = (StatusCode::SERVICE_UNAVAILABLE, Json(body)).into_response();
+            response
+                .headers_mut()
+                .insert(RETRY_AFTER, HeaderValue::from_static("2"));
+            response
+        }
     }
 }
 

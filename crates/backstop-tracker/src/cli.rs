@@ -50,6 +50,24 @@ Examples:
     /// Make users and one-time sign-in links
     #[command(subcommand)]
     User(UserCommand),
+    /// Check pages, references, sums and every stored event, and mend what can be mended
+    #[command(after_help = "\
+Examples:
+  backstop check --data /var/lib/backstop
+  backstop check --data /var/lib/backstop --mend
+
+Without --mend it only reads, and a server may go on running. Exits with 3 if anything is wrong.")]
+    Check(CheckArgs),
+    /// Copy the store into a new directory, also while a server runs
+    #[command(after_help = "\
+Example:
+  backstop backup /var/lib/backstop /backup/backstop-2026-11-22")]
+    Backup(CopyArgs),
+    /// Bring a backup back into a directory that has no store
+    #[command(after_help = "\
+Example:
+  backstop restore /backup/backstop-2026-11-22 /var/lib/backstop")]
+    Restore(CopyArgs),
     /// The shop of the demonstration
     #[command(hide = true)]
     DemoShop(DemoShopArgs),
@@ -151,6 +169,28 @@ pub(crate) struct ProjectCreateArgs {
     /// Print an object with id, slug, org, dsn
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct CheckArgs {
+    #[command(flatten)]
+    pub(crate) data: Data,
+    /// Mend what can be mended
+    #[arg(long)]
+    pub(crate) mend: bool,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct CopyArgs {
+    /// The directory with the store
+    #[arg(value_name = "DIR")]
+    pub(crate) from: PathBuf,
+    /// The directory for the copy
+    #[arg(value_name = "TARGET")]
+    pub(crate) to: PathBuf,
 }
 
 /// Something that lists.

@@ -8,8 +8,8 @@ use serde_json::json;
 
 use crate::app::now;
 use crate::cli::{
-    Command, Data, ListArgs, ProjectCommand, ProjectCreateArgs, TokenCommand, TokenCreateArgs,
-    UserArgs, UserCommand,
+    CheckArgs, Command, CopyArgs, Data, ListArgs, ProjectCommand, ProjectCreateArgs, TokenCommand,
+    TokenCreateArgs, UserArgs, UserCommand,
 };
 use crate::config::LISTEN_DEFAULT;
 use crate::model::{Key, NewProject, Project, ProjectId};
@@ -38,7 +38,71 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
         Command::Token(TokenCommand::Create(args)) => token_create(&args),
         Command::User(UserCommand::Create(args)) => user(&args, true),
         Command::User(UserCommand::SignIn(args)) => user(&args, false),
+        Command::Check(args) => check(&args),
+        Command::Backup(args) => backup(&args),
+        Command::Restore(args) => restore(&args),
     }
+}
+
+/// The exit code of a check that found something wrong.
+const EXIT_DAMAGED: u8 = 3;
+
+fn check(args: &CheckArgs) -> Result<ExitCode> {
+    // Opening makes a directory that is missing, and an empty store is always sound.
+    let directory = args.data.data.display();
+    anyhow::ensure!(
+        args.data.data.join("backstop.db").exists(),
+        "there is no store in {directory}"
+    );
+    let report = open(&args.data)?
+        .check(args.mend)
+        .with_context(|| format!("cannot check the store in {directory}"))?;
+    if args.json {
+        let findings: Vec<_> = report.findings.iter().map(ToString::to_string).collect();
+        print(json!({
+            "clean": report.is_clean(),
+            "events": report.events,
+            "bodies": report.bodies,
+            "issues": report.issues,
+            "findings": findings,
+        }))?;
+    } else {
+        for finding in &report.findings {
+            print(finding)?;
+        }
+        print(format_args!(
+            "{}: {} events in {} issues, {} bodies kept",
+            if report.is_clean() {
+                "clean"
+            } else {
+                "damaged"
+            },
+            report.events,
+            report.issues,
+            report.bodies
+        ))?;
+    }
+    Ok(match report.is_clean() {
+        true => ExitCode::SUCCESS,
+        false => ExitCode::from(EXIT_DAMAGED),
+    })
+}
+
+fn backup(args: &CopyArgs) -> Result<ExitCode> {
+    anyhow::ensure!(
+        args.from.join("backstop.db").exists(),
+        "there is no store in {}",
+        args.from.display()
+    );
+    Store::open(&args.from)
+        .and_then(|store| store.backup(&args.to))
+        .context("no backup was made")?;
+    print(format_args!("backed up to {}", args.to.display()))
+}
+
+fn restore(args: &CopyArgs) -> Result<ExitCode> {
+    store::restore(&args.from, &args.to).context("nothing was restored")?;
+    print(format_args!("restored to {}", args.to.display()))
 }
 
 fn open(data: &Data) -> Result<Store> {

@@ -22,6 +22,9 @@ use crate::store::{ServeLock, Store};
 /// after ten seconds or more.
 const DRAIN_PATIENCE: Duration = Duration::from_secs(8);
 
+/// How often what is due beside the events is looked for.
+const MAINTAIN_EVERY: Duration = Duration::from_secs(2);
+
 /// A server that accepts.
 pub(crate) struct Server {
     store: Store,
@@ -29,6 +32,7 @@ pub(crate) struct Server {
     ending: watch::Sender<bool>,
     serving: JoinHandle<std::io::Result<()>>,
     mailing: JoinHandle<()>,
+    maintaining: JoinHandle<()>,
     digest: Arc<Digest>,
     ingest: Arc<Ingest>,
     _lock: ServeLock,
@@ -77,6 +81,7 @@ impl Server {
         let digest = Arc::new(Digest::start(store.clone())?);
         let outbox = Arc::new(outbox(config, &store, &public_url)?);
         let mailing = tokio::spawn(outbox.run(Arc::clone(&digest)));
+        let maintaining = tokio::spawn(maintain(Arc::clone(&digest)));
         let tracker = Tracker::new(store.clone(), Arc::clone(&digest), &public_url)?;
         let ingest = Arc::clone(&tracker.0.ingest);
         let (ending, ended) = watch::channel(false);
@@ -88,6 +93,7 @@ impl Server {
             ending,
             serving,
             mailing,
+            maintaining,
             digest,
             ingest,
             _lock: lock,
@@ -134,6 +140,7 @@ impl Server {
         // The server may have ended by itself, then nobody listens.
         let _ = self.ending.send(true);
         self.mailing.abort();
+        self.maintaining.abort();
         match tokio::time::timeout(DRAIN_PATIENCE, self.serving).await {
             Ok(served) => served
                 .context("the server panicked")?
@@ -193,4 +200,21 @@ fn outbox(config: &Config, store: &Store, public_url: &str) -> Result<Outbox> {
         fallback_to: config.mail_to.clone(),
         public_url: public_url.to_owned(),
     })
+}
+
+/// Does what is due beside the events, until the task is aborted.
+async fn maintain(digest: Arc<Digest>) {
+    let mut ticks = tokio::time::interval(MAINTAIN_EVERY);
+    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        ticks.tick().await;
+        let digest = Arc::clone(&digest);
+        let done = tokio::task::spawn_blocking(move || digest.maintain(crate::app::now())).await;
+        if let Ok(Err(error)) = done {
+            tracing::warn!(
+                error = format!("{error:#}"),
+                "maintenance will be tried again"
+            );
+        }
+    }
 }
