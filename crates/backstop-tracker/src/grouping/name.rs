@@ -221,11 +221,11 @@ fn js(raw: &str) -> Name<'_> {
         .split_once("[as ")
         .map(|(_, alias)| alias.trim_end_matches(']'));
     let full = alias.unwrap_or(raw);
-    let full = ["async ", "new ", "get ", "set "]
-        .iter()
-        .find_map(|prefix| full.strip_prefix(prefix))
-        .unwrap_or(full);
     let name = full.rsplit(['.', '/', '#']).next().unwrap_or_default();
+    let name = ["async ", "new ", "get ", "set ", "static "]
+        .iter()
+        .find_map(|prefix| name.strip_prefix(prefix))
+        .unwrap_or(name);
     match name {
         "" | "?" | "<anonymous>" | "anonymous" | "Anonymous function" | "<computed>" | "eval"
         | "global code" | "<" | "exports" => Name::Anonymous,
@@ -505,6 +505,7 @@ mod tests {
         check(Family::Js, "render/<", "", "render");
         check(Family::Js, "new Cart", "", "Cart");
         check(Family::Js, "get", "", "get");
+        check(Family::Js, "e.get total", "", "total");
         check(Family::Python, "<listcomp>", "", "Anonymous");
         check(Family::Python, "Cart.total.<locals>.<lambda>", "", "total");
         check(Family::Python, "rule_5255", "", "rule_#");

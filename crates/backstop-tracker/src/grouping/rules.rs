@@ -36,6 +36,11 @@ pub(super) fn numbered(text: &str) -> impl Iterator<Item = (usize, &str)> {
     lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
 }
 
+/// Says whether a function of this name exists only to raise for its callers.
+pub(super) fn is_helper(name: &str) -> bool {
+    HELPERS.contains(&name)
+}
+
 struct Entry {
     family: Family,
     module: &'static str,
@@ -62,6 +67,9 @@ static ENTRIES: LazyLock<Vec<Entry>> = LazyLock::new(|| {
 
 static WRAPPERS: LazyLock<Vec<&'static str>> =
     LazyLock::new(|| lines(include_str!("data/wrappers.txt")).collect());
+
+static HELPERS: LazyLock<Vec<&'static str>> =
+    LazyLock::new(|| lines(include_str!("data/helpers.txt")).collect());
 
 fn lines(data: &'static str) -> impl Iterator<Item = &'static str> {
     numbered(data).map(|(_, line)| line)

@@ -20,6 +20,7 @@ use super::kind::kind;
 use super::learn::{Learned, number};
 use super::message::{learned_template, open_templates, proven_template};
 use super::name::Family;
+use super::rules;
 use super::site::{self, Function, Site};
 use super::statement::{Statement, plain_line};
 use super::value::{cut, literal_words};
@@ -218,6 +219,16 @@ impl Keys {
     }
 }
 
+impl Keys {
+    /// Adds a hash under which nameless functions meet each other and the named ones that keep
+    /// it for them.
+    fn add_meeting(&mut self, part: Part, is_named: bool, texts: &[&str]) {
+        let texts = |who| [who].into_iter().chain(texts.iter().copied());
+        self.add(part, !is_named, is_named, texts("of named"));
+        self.add(part, true, !is_named, texts("of nameless"));
+    }
+}
+
 /// What people read about a group.
 struct Said {
     title: String,
@@ -288,7 +299,9 @@ fn facts<'a>(family: Family, event: &Event, line: &[&'a Exception]) -> Facts<'a>
     let operation = kind.as_ref().map_or("", |kind| kind.operation);
     let site_statement = site.as_ref().and_then(|site| Statement::of(site.frame));
     let subject = kind.and_then(|kind| kind.name);
-    let subject = subject.filter(|name| is_in_source(family, site_statement.as_ref(), name));
+    let subject = subject
+        .filter(|name| is_in_source(family, site_statement.as_ref(), name))
+        .or_else(|| concrete_class(cause, site.as_ref()?));
     let is_raised_here = site.as_ref().is_some_and(|site| site.is_innermost);
     let raising = site
         .as_ref()
@@ -310,6 +323,16 @@ fn facts<'a>(family: Family, event: &Event, line: &[&'a Exception]) -> Facts<'a>
         site,
         cause,
     }
+}
+
+/// A method that is not implemented is missing in the object's class, not where it was raised.
+fn concrete_class<'a>(exception: &Exception, site: &Site<'a>) -> Option<&'a str> {
+    if exception.ty.as_deref() != Some("NotImplementedError") {
+        return None;
+    }
+    // Python's client sends objects as `<shop.export.Csv object at 0x7f…>`.
+    let object = site.frame.vars.get("self")?.as_str()?.strip_prefix('<')?;
+    object.split_once(" object at ").map(|(class, _)| class)
 }
 
 /// Says whether a name in a runtime's message is a name in the source or data.
@@ -374,7 +397,7 @@ fn exception(
     }
     match &facts.site {
         Some(site) if site.is_named => named_site(family, event, &facts, site, learned, keys),
-        Some(site) => nameless_site(event, &facts, site, keys),
+        Some(site) => nameless_site(event, &facts, site, learned, keys),
         None => no_site(family, event, &line, &facts, learned, keys),
     }
 }
@@ -429,10 +452,10 @@ fn named_site(
             .is_some_and(|caller| is_helper_of(facts, site, place, caller, &mut learned));
         add_site(facts, site, place, caller.as_deref(), is_helper, keys);
     }
+    // The same about the source lines, for builds in which the function has no name.
+    is_helper_by_line(facts, site, &mut learned);
     drop(learned);
-    if !is_helper {
-        secondary(event, facts, site, true, keys);
-    }
+    secondary(event, facts, site, is_helper, keys);
     let caller = site.caller.as_ref().filter(|_| is_helper);
     Said::new(
         event,
@@ -541,7 +564,21 @@ fn is_helper_of(
     caller: &str,
     learned: &mut Learned,
 ) -> bool {
-    /// Two callers in other modules show a helper if it raises on purpose before our eyes.
+    if caller.is_empty() {
+        return false;
+    }
+    let Function { receiver, name, .. } = &site.function;
+    let types = facts.types.iter().map(String::as_str);
+    let key = number(types.chain([&*facts.words, place, receiver, name]));
+    callers_min(facts, site).is_some_and(|callers_min| {
+        rules::is_helper(name) || learned.note_caller(key, number([caller]), callers_min)
+    })
+}
+
+/// How many callers show that a function raises for everybody; `None` if it cannot be one,
+/// because it failed by itself.
+fn callers_min(facts: &Facts<'_>, site: &Site<'_>) -> Option<usize> {
+    /// Callers in other modules, if the function raises on purpose before our eyes.
     const PROVEN_CALLERS_MIN: usize = 2;
     /// Without the source, or in one module, it takes more.
     const CALLERS_MIN: usize = 3;
@@ -550,23 +587,19 @@ fn is_helper_of(
         Some(statement) => statement.raises(),
         None => facts.operation.is_empty(),
     };
-    if caller.is_empty() || !raises || !site.is_innermost {
-        return false;
+    if !raises || !site.is_innermost {
+        return None;
     }
     let is_own = site
         .caller
         .as_ref()
         .is_some_and(|caller| caller.place == site.function.place);
     let is_proven = statement.is_some() && !is_own;
-    let callers_min = if is_proven {
+    Some(if is_proven {
         PROVEN_CALLERS_MIN
     } else {
         CALLERS_MIN
-    };
-    let Function { receiver, name, .. } = &site.function;
-    let types = facts.types.iter().map(String::as_str);
-    let key = number(types.chain([place, receiver, name]));
-    learned.note_caller(key, number([caller]), callers_min)
+    })
 }
 
 /// The caller's name; for a nameless caller its source line, else nothing.
@@ -591,7 +624,13 @@ fn lock(learned: &Mutex<Learned>) -> MutexGuard<'_, Learned> {
 }
 
 /// A closure at top level, or a name that a minifier invented.
-fn nameless_site(event: &Event, facts: &Facts<'_>, site: &Site<'_>, keys: &mut Keys) -> Said {
+fn nameless_site(
+    event: &Event,
+    facts: &Facts<'_>,
+    site: &Site<'_>,
+    learned: &Mutex<Learned>,
+    keys: &mut Keys,
+) -> Said {
     let types = facts.types.join("\n");
     let transaction = transaction(event);
     let Function { place, name, .. } = &site.function;
@@ -610,7 +649,8 @@ fn nameless_site(event: &Event, facts: &Facts<'_>, site: &Site<'_>, keys: &mut K
             &transaction,
         ],
     );
-    secondary(event, facts, site, false, keys);
+    let is_helper = is_helper_by_line(facts, site, &mut lock(learned));
+    secondary(event, facts, site, is_helper, keys);
     Said::new(
         event,
         None,
@@ -626,56 +666,83 @@ fn nameless_site(event: &Event, facts: &Facts<'_>, site: &Site<'_>, keys: &mut K
     )
 }
 
-/// Hashes by which an event whose function has no stable name meets the others.
+/// Hashes by which an event whose function or caller has no stable name meets the others.
 ///
 /// A named function keeps them for nameless ones and looks only for what nameless ones kept:
 /// two named functions never meet here.
-fn secondary(event: &Event, facts: &Facts<'_>, site: &Site<'_>, is_named: bool, keys: &mut Keys) {
+fn secondary(event: &Event, facts: &Facts<'_>, site: &Site<'_>, is_helper: bool, keys: &mut Keys) {
     let types = facts.types.join("\n");
-    let transaction = transaction(event);
     let Function { place, name, .. } = &site.function;
-    let mut add = |part, texts: &[&str]| {
-        keys.add(
-            part,
-            !is_named,
-            is_named,
-            ["of named"].into_iter().chain(texts.iter().copied()),
-        );
-        keys.add(
-            part,
-            true,
-            !is_named,
-            ["of nameless"].into_iter().chain(texts.iter().copied()),
-        );
+    let line = site_line(site);
+    if let (Some(line), Some((caller_place, caller_line))) = (&line, caller_line(site)) {
+        let is_caller_named = site
+            .caller
+            .as_ref()
+            .is_some_and(|caller| !caller.name.is_empty());
+        let texts = [
+            "called line",
+            &types,
+            place,
+            line,
+            caller_place,
+            &caller_line,
+        ];
+        keys.add_meeting(Part::Line, site.is_named && is_caller_named, &texts);
+    }
+    if is_helper {
+        return;
+    }
+    let is_named = site.is_named;
+    if let Some(line) = &line {
+        keys.add_meeting(Part::Line, is_named, &["line", &types, place, line]);
+    }
+    let is_own_text = facts.operation.is_empty();
+    let template = if is_own_text {
+        facts.template.as_str()
+    } else {
+        ""
     };
-    if let Some(line) = plain_line(site.frame).filter(|_| !place.is_empty()) {
-        add(Part::Line, &["line", &types, place, &line]);
-    }
+    let failure = [&types, facts.operation, facts.subject, template];
     if !name.is_empty() {
-        add(
+        let [types, operation, subject, template] = failure;
+        keys.add_meeting(
             Part::Name,
-            &["name", &types, facts.operation, facts.subject, name],
+            is_named,
+            &["name", types, operation, subject, template, name],
         );
     }
-    let is_telling = facts.operation.is_empty() && literal_words(&facts.template) >= 2;
+    let transaction = transaction(event);
+    let is_telling = is_own_text && literal_words(template) >= 2;
     if !transaction.is_empty() || is_telling {
-        let template = if facts.operation.is_empty() {
-            &facts.template
-        } else {
-            ""
-        };
-        add(
-            Part::Words,
-            &[
-                "words",
-                &types,
-                facts.operation,
-                facts.subject,
-                template,
-                &transaction,
-            ],
-        );
+        let [types, operation, subject, template] = failure;
+        let texts = ["words", types, operation, subject, template, &transaction];
+        keys.add_meeting(Part::Words, is_named, &texts);
     }
+}
+
+/// The raising source line, if it and its file can be told.
+fn site_line(site: &Site<'_>) -> Option<String> {
+    plain_line(site.frame).filter(|_| !site.function.place.is_empty())
+}
+
+/// The calling source line and its file, if they can be told.
+fn caller_line<'s>(site: &'s Site<'_>) -> Option<(&'s str, String)> {
+    let place = &*site.caller.as_ref()?.place;
+    let line = plain_line(site.caller_frame?).filter(|_| !place.is_empty())?;
+    Some((place, line))
+}
+
+/// [`is_helper_of`] by source lines.
+fn is_helper_by_line(facts: &Facts<'_>, site: &Site<'_>, learned: &mut Learned) -> bool {
+    let (Some(line), Some((caller_place, caller_line))) = (site_line(site), caller_line(site))
+    else {
+        return false;
+    };
+    let types = facts.types.iter().map(String::as_str);
+    let key = number(types.chain(["line", &*site.function.place, &line]));
+    callers_min(facts, site).is_some_and(|callers_min| {
+        learned.note_caller(key, number([caller_place, &caller_line]), callers_min)
+    })
 }
 
 /// None of the user's code is in the stack, or there is no stack.
