@@ -75,8 +75,10 @@ pub enum VarsMissing {
     NoDebugInfo,
     /// A limit was reached before this frame.
     Limit,
-    /// Another capture held the debug information or a capture ran inside a capture.
-    Busy,
+    /// The capture failed, or no thread could be made to take it.
+    Failed,
+    /// This stack was captured too often within a second.
+    RateLimit,
     /// This platform has no reader for variables.
     Platform,
 }

@@ -34,6 +34,7 @@ mod doctor;
 mod frame;
 mod limits;
 mod policy;
+mod rate;
 mod redaction;
 mod snapshot;
 mod source;

@@ -39,6 +39,8 @@ pub struct Limits {
     /// Opening the debug information for the first time is not counted:
     /// [`warm_up`](crate::warm_up) pays for it at start.
     pub time: Duration,
+    /// Captures with values of one and the same stack in one second; more have addresses only.
+    pub per_place_per_second: u32,
 }
 
 impl Default for Limits {
@@ -53,6 +55,7 @@ impl Default for Limits {
             nodes: 400,
             memory_bytes: 8 << 20,
             time: Duration::from_millis(50),
+            per_place_per_second: 20,
         }
     }
 }

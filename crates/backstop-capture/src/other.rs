@@ -48,7 +48,11 @@ pub(crate) fn walk(_registers: Registers, _limits: &Limits) -> Stack {
 pub(crate) fn read_variables(_stack: &mut Stack, _policy: &Policy) {}
 
 impl Stack {
-    pub(crate) fn drop_variables(&mut self) {}
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = u64> {
+        self.0.iter().map(|raw| raw.address)
+    }
+
+    pub(crate) fn drop_variables(&mut self, _reason: VarsMissing) {}
 
     pub(crate) fn into_frames(self) -> impl Iterator<Item = Raw> {
         self.0.into_iter()

@@ -3,8 +3,8 @@
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::platform;
-use crate::{Frame, Policy, Values};
+use crate::{Frame, Policy, Values, VarsMissing};
+use crate::{platform, rate};
 
 /// A stack as it was when it was taken, with the values that policy asked for.
 ///
@@ -53,21 +53,36 @@ pub fn snapshot(policy: &Policy) -> Snapshot {
     let Some(_guard) = Guard::enter() else {
         return Snapshot::default();
     };
-    let contained = |take: &mut dyn FnMut()| catch_unwind(AssertUnwindSafe(take)).is_ok();
-    let mut stack = None;
-    contained(&mut || stack = Some(platform::walk(registers, &policy.limits)));
-    let mut stack = stack.unwrap_or_default();
-    // A failure among the values costs the values, not the stack.
-    if policy.values >= Values::InApp
-        && !contained(&mut || platform::read_variables(&mut stack, policy))
-    {
-        stack.drop_variables();
+    let mut stack = platform::walk(registers, &policy.limits);
+    if policy.values >= Values::InApp {
+        if !rate::allows(stack.addresses(), &policy.limits) {
+            stack.drop_variables(VarsMissing::RateLimit);
+        } else if !contained(|| platform::read_variables(&mut stack, policy)) {
+            // A failure among the values costs the values, not the stack.
+            stack.drop_variables(VarsMissing::Failed);
+        }
     }
     let raws = stack.into_frames().skip(OWN_FRAMES).collect();
     Snapshot {
         raws,
         policy: policy.clone(),
     }
+}
+
+/// Runs what may panic, and says whether it did not.
+fn contained(work: impl FnOnce() + Send) -> bool {
+    let caught = || catch_unwind(AssertUnwindSafe(work)).is_ok();
+    if !std::thread::panicking() {
+        return caught();
+    }
+    // A second panic on a panicking thread ends the process whatever catches it,
+    // so the work is done by a thread that is not panicking while this one waits.
+    std::thread::scope(|scope| {
+        let guarded = || Guard::enter().is_some_and(|_guard| caught());
+        let helper = std::thread::Builder::new().name("backstop-capture".to_owned());
+        let helper = helper.spawn_scoped(scope, guarded);
+        helper.is_ok_and(|helper| helper.join().unwrap_or(false))
+    })
 }
 
 /// `snapshot` itself is on the stack it takes.

@@ -29,6 +29,10 @@ const STEPS_MAX: usize = 20_000;
 const TABLE_BYTES_MAX: usize = 64 << 10;
 /// Addresses that are noted.
 const TOUCHED_MAX: usize = 4096;
+/// Wrappers inside wrappers of one value.
+const WRAPPERS_MAX: usize = 12;
+/// Pointers to nothing are as small as an alignment.
+const DANGLING_MAX: u64 = 4096;
 /// Pointers of one value that are compared with the noted addresses.
 const POINTERS_MAX: usize = 32;
 
@@ -60,22 +64,51 @@ impl Cleanup {
         }
     }
 
-    /// Whether the value is alive, that is, whether it would be dropped.
-    pub(crate) fn keeps(&self, ty: &'static Type, place: &Place, memory: &Memory) -> bool {
+    /// Whether the value is alive, that is, whether all of it would be dropped.
+    pub(crate) fn keeps(
+        &self,
+        ty: &'static Type,
+        place: &Place,
+        modules: &[&'static Module],
+        memory: &Memory,
+    ) -> bool {
         if let Place::Memory(address) = place
-            && self
-                .dropped
-                .iter()
-                .any(|(at, name)| at == address && is_name_of(name, ty))
+            && self.dropped.iter().any(|(at, name)| {
+                at.checked_sub(*address)
+                    .is_some_and(|offset| is_whole(ty, offset, name, WRAPPERS_MAX))
+            })
         {
             return true;
         }
         let mut pointers = Vec::new();
-        collect_pointers(ty, place, memory, &mut pointers, 12);
-        pointers.iter().any(|(at, pointer)| {
-            self.touched.contains(pointer) || at.is_some_and(|at| self.loaded.contains(&at))
-        })
+        collect_pointers(ty, place, memory, &mut pointers, WRAPPERS_MAX);
+        // Empty collections point at nothing, or at a constant.
+        let owned = |pointer: u64| {
+            pointer > DANGLING_MAX && !modules.iter().any(|module| module.maps(pointer))
+        };
+        pointers.retain(|(_, pointer)| owned(*pointer));
+        !pointers.is_empty()
+            && pointers.iter().all(|(at, pointer)| {
+                self.touched.contains(pointer) || at.is_some_and(|at| self.loaded.contains(&at))
+            })
     }
+}
+
+/// Whether what is dropped at an offset of a value, by the symbol's name, is all that the value owns.
+fn is_whole(ty: &'static Type, offset: u64, name: &str, depth: usize) -> bool {
+    if offset == 0 && is_name_of(name, ty) {
+        return true;
+    }
+    let mut owning = ty
+        .fields()
+        .iter()
+        .filter(|field| field.ty().is_none_or(Type::owns));
+    let (Some(only), None, Some(depth)) = (owning.next(), owning.next(), depth.checked_sub(1))
+    else {
+        return false;
+    };
+    let inner = only.ty().zip(offset.checked_sub(only.offset));
+    inner.is_some_and(|(ty, offset)| is_whole(ty, offset, name, depth))
 }
 
 /// Whether the symbol's `drop_in_place<…>` names this type; type parameters are written

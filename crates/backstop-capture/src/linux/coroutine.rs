@@ -65,7 +65,7 @@ impl Alive<'_> {
         });
         cleanup
             .as_ref()
-            .is_some_and(|cleanup| cleanup.keeps(ty, place, memory))
+            .is_some_and(|cleanup| cleanup.keeps(ty, place, self.modules, memory))
     }
 }
 

@@ -20,7 +20,7 @@ mod unpack;
 mod unwind;
 mod variables;
 
-use crate::{Doctor, Frame, Limits, Policy, Variable, VarsMissing};
+use crate::{Doctor, Frame, Limits, Policy, Values, Variable, VarsMissing};
 use memory::Memory;
 use module::Module;
 use unwind::Step;
@@ -33,6 +33,8 @@ pub(crate) struct Raw {
     module: Option<&'static Module>,
     /// The variables of each logical frame, innermost first; empty where none were asked for.
     vars: Vec<Taken>,
+    /// Why there are none at all.
+    missing: Option<VarsMissing>,
 }
 
 /// The variables of one logical frame.
@@ -78,9 +80,15 @@ pub(crate) fn read_variables(stack: &mut Stack, policy: &Policy) {
 }
 
 impl Stack {
-    pub(crate) fn drop_variables(&mut self) {
+    pub(crate) fn addresses(&self) -> impl Iterator<Item = u64> {
+        self.steps.iter().map(|step| step.address)
+    }
+
+    /// Gives up all variables for a reason.
+    pub(crate) fn drop_variables(&mut self, reason: VarsMissing) {
         for frame in &mut self.frames {
             frame.vars = Vec::new();
+            frame.missing = Some(reason);
         }
     }
 
@@ -98,6 +106,7 @@ fn raw(step: &Step, modules: &[&'static Module]) -> Raw {
             .find(|module| module.has_code(step.lookup))
             .copied(),
         vars: Vec::new(),
+        missing: None,
     }
 }
 
@@ -110,6 +119,9 @@ pub(crate) fn resolve(raws: &[Raw], policy: &Policy) -> Vec<Frame> {
             let mut frame = named.clone();
             frame.address = raw.address;
             frame.in_app = policy.in_app.decide(&frame);
+            frame.vars_missing = raw
+                .missing
+                .filter(|_| policy.values == Values::All || frame.in_app);
             if let Some(taken) = raw.vars.get(at) {
                 frame.vars = taken.vars.clone();
                 frame.vars_missing = taken.missing;

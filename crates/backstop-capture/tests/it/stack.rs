@@ -133,3 +133,59 @@ fn recursion_is_bounded() {
         "{frames}"
     );
 }
+
+/// Set for the child process of the test below.
+const CHILD: &str = "BACKSTOP_CAPTURE_TEST_CHILD";
+
+#[test]
+fn a_panic_inside_a_capture_inside_a_panic_hook_is_contained() {
+    if std::env::var_os(CHILD).is_some() {
+        std::panic::set_hook(Box::new(|_| {
+            let policy = Policy {
+                in_app: InApp::new(|_| panic!("a predicate of the user")),
+                ..Policy::default()
+            };
+            let taken = snapshot(&policy).addresses().len();
+            let shown = snapshot(&Policy::default())
+                .resolve()
+                .iter()
+                .filter(|frame| !frame.vars.is_empty())
+                .count();
+            println!("taken {} shown {}", taken > 0, shown > 0);
+        }));
+        let caught = std::panic::catch_unwind(|| {
+            let answer = std::hint::black_box(42);
+            panic!("{answer}");
+        });
+        println!("caught {}", caught.is_err());
+        return;
+    }
+    let child =
+        std::process::Command::new(std::env::current_exe().expect("this program has a path"))
+            .args([
+                "--exact",
+                "--nocapture",
+                "stack::a_panic_inside_a_capture_inside_a_panic_hook_is_contained",
+            ])
+            .env(CHILD, "1")
+            .output()
+            .expect("the program can be run again");
+    let text = String::from_utf8_lossy(&child.stdout);
+    assert!(child.status.success(), "{text}");
+    assert!(
+        text.contains("taken true shown true") && text.contains("caught true"),
+        "{text}"
+    );
+}
+
+#[test]
+fn captures_of_one_place_are_limited() {
+    let mut policy = Policy::default();
+    policy.limits.per_place_per_second = 0;
+    let frames = inner(&policy).0.resolve();
+    assert!(frames[0].vars.is_empty());
+    assert_eq!(
+        frames[0].vars_missing,
+        Some(backstop_capture::VarsMissing::RateLimit)
+    );
+}
