@@ -338,7 +338,8 @@ fn why_missing(missing: backstop_capture::VarsMissing) -> &'static str {
             "this code was built without them; set `debug = \"full\"` in the profile"
         }
         VarsMissing::Limit => "a limit was reached before this frame",
-        VarsMissing::Busy => "another capture was running",
+        VarsMissing::Failed => "the capture failed",
+        VarsMissing::RateLimit => "this stack was captured too often within a second",
         VarsMissing::Platform => "this platform has no reader for them",
         _ => "not captured",
     }
