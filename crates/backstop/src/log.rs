@@ -97,34 +97,36 @@ where
         event: &Event<'_>,
     ) -> fmt::Result {
         let metadata = event.metadata();
-        let mut fields = Fields::default();
-        event.record(&mut fields);
         let level = match *metadata.level() {
             tracing::Level::WARN => "WARNING",
             level => level.as_str(),
         };
         let target = metadata.target();
-        writeln!(
-            writer,
-            "[{}] {level} in {target}: {}",
-            now(),
-            fields.message
-        )?;
-        if !fields.others.is_empty() {
-            writeln!(writer, "    {}", fields.others.join(" "))?;
-        }
-        if let Some(error) = fields.error {
-            let kind = fields.kind.as_deref().unwrap_or("Error");
-            writeln!(writer, "{kind}: {error}")?;
-            if let Some(place) = fields.place {
-                writeln!(writer, "    at {place}")?;
-            }
-            if let Some(causes) = fields.causes {
-                writeln!(writer, "    caused by: {causes}")?;
-            }
-        }
-        Ok(())
+        let text = text_of(event);
+        writeln!(writer, "[{}] {level} in {target}: {text}", now())
     }
+}
+
+/// A record as text: its message, then its fields on an indented line, then its error.
+pub(crate) fn text_of(event: &Event<'_>) -> String {
+    let mut fields = Fields::default();
+    event.record(&mut fields);
+    let mut text = fields.message;
+    if !fields.others.is_empty() {
+        text.push_str("\n    ");
+        text.push_str(&fields.others.join(" "));
+    }
+    if let Some(error) = fields.error {
+        let kind = fields.kind.as_deref().unwrap_or("Error");
+        text.push_str(&format!("\n{kind}: {error}"));
+        if let Some(place) = fields.place {
+            text.push_str(&format!("\n    at {place}"));
+        }
+        if let Some(causes) = fields.causes {
+            text.push_str(&format!("\n    caused by: {causes}"));
+        }
+    }
+    text
 }
 
 fn now() -> Timestamp {

@@ -4,6 +4,8 @@
 //! memory; it never queues and never retries, that is its caller's job.
 //! It blocks: call it from a thread of your own or from `spawn_blocking`.
 
+mod admins;
+
 use std::fmt;
 use std::fs;
 use std::io::Write;
@@ -14,6 +16,8 @@ use std::time::Duration;
 use lettre::message::header::{ContentType, HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MultiPart, SinglePart};
 use lettre::{Message, SmtpTransport, Transport};
+
+pub use admins::{AdminOptions, Admins, LogLayer};
 
 /// How long one SMTP command may take; a dead server must not hold the sender for minutes.
 const SMTP_TIMEOUT: Duration = Duration::from_secs(10);

@@ -1,10 +1,10 @@
 //! One error together with the request in which it happened.
 
+use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
-use axum::extract::MatchedPath;
-use axum::extract::Request;
+use axum::extract::{ConnectInfo, MatchedPath, Request};
 use http::request::Parts;
 use http::{HeaderMap, Method, Uri};
 
@@ -61,6 +61,11 @@ impl Failure {
         self.request.id()
     }
 
+    /// The client's address, if the server passes it on as axum's `ConnectInfo`.
+    pub fn client_address(&self) -> Option<IpAddr> {
+        self.request.client_address
+    }
+
     pub(crate) fn with_error(&self, error: Error) -> Self {
         Self {
             error,
@@ -75,6 +80,7 @@ pub(crate) struct RequestFacts {
     /// Without the body. Extensions are there only if a handler or hook has extractors.
     pub(crate) parts: Parts,
     route: Option<MatchedPath>,
+    client_address: Option<IpAddr>,
     id: OnceLock<String>,
 }
 
@@ -92,6 +98,10 @@ impl RequestFacts {
         Self {
             parts,
             route: request.extensions().get::<MatchedPath>().cloned(),
+            client_address: request
+                .extensions()
+                .get::<ConnectInfo<SocketAddr>>()
+                .map(|ConnectInfo(address)| address.ip()),
             id: OnceLock::new(),
         }
     }

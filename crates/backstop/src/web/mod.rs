@@ -27,4 +27,5 @@ pub use function::{AfterHook, AfterOutcome, BeforeHook, BeforeOutcome, ErrorHand
 pub use layer::{BareStatus, Propagated, attach};
 pub use page::{Format, format_for};
 pub use panic::Panic;
+pub(crate) use report::event_of;
 pub use scope::{SetupError, TeardownOutcome};

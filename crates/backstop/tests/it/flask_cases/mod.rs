@@ -9,6 +9,7 @@ mod capture;
 mod compare;
 mod config;
 mod errors;
+mod mail;
 mod run;
 mod texts;
 
@@ -18,7 +19,7 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 /// Modes that need more of the library than this test drives.
-const MODES_OF_LATER: &[&str] = &["debugger", "run", "reloader", "mail"];
+const MODES_OF_LATER: &[&str] = &["debugger", "run", "reloader"];
 
 #[test]
 fn flask_cases() {

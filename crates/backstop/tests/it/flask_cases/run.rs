@@ -23,6 +23,9 @@ pub(crate) fn run(case: &Value, about: &Value) -> Result<(), String> {
     if text(&case["capture"]) == "stderr" {
         return captured(case, about);
     }
+    if text(&case["mode"]) == "mail" {
+        return super::mail::run(case, about);
+    }
     let notes = Notes::default();
     let subscriber = tracing_subscriber::registry().with(Recorder(notes.clone()));
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -109,7 +112,7 @@ async fn app(case: &Value, about: &Value, notes: Notes) -> Result<(), String> {
     compare::outcome(&case["expected"], &answer, &notes.take(), &method)
 }
 
-fn request(description: &Value) -> Request<Body> {
+pub(crate) fn request(description: &Value) -> Request<Body> {
     let mut request = Request::builder()
         .method(text(&description["method"]))
         .uri(text(&description["path"]));
@@ -128,7 +131,7 @@ fn request(description: &Value) -> Request<Body> {
         .expect("a request")
 }
 
-async fn send(router: Router, request: Request<Body>) -> Response {
+pub(crate) async fn send(router: Router, request: Request<Body>) -> Response {
     match router.oneshot(request).await {
         Ok(response) => response,
         Err(never) => match never {},
@@ -147,7 +150,7 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
-    async fn of(response: Response) -> Self {
+    pub(crate) async fn of(response: Response) -> Self {
         let (parts, body) = response.into_parts();
         let propagated = parts.extensions.get::<Propagated>().map(|propagated| {
             let error = propagated.failure().error();
