@@ -72,7 +72,8 @@ pub(crate) fn run_shop(args: DemoShopArgs) -> Result<ExitCode> {
         pictures: args.pictures,
         payments: args.payments,
         stock: args.stock,
-    });
+    })
+    .init(&tracker);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()?;
