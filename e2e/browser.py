@@ -71,8 +71,9 @@ class Browser:
     def type(self, selector, text):
         self.call("POST", f"/element/{self.find(selector)}/value", {"text": text})
 
-    def text(self, selector="body"):
-        return self.call("GET", f"/element/{self.find(selector)}/text")
+    def text(self):
+        """Returns the text that a person can see; empty while a page is being loaded."""
+        return self.run("return document.body ? document.body.innerText : ''")
 
     def run(self, script):
         return self.call("POST", "/execute/sync", {"script": script, "args": []})

@@ -257,7 +257,8 @@ def main():
                 check("strangers are asked to sign in", "Sign in" in browser.text(), browser.text())
                 browser.open(re.sub(r"^https?://[^/]+", server, link))
                 browser.click("button")
-                check("the link signs in", "Issues" in browser.text(), browser.text())
+                wait_for("the list of issues", lambda: "Issues" in browser.text())
+                check("the link signs in", True)
                 for name in ("raven_plain", "raven_factory", "sentry_flask"):
                     made = backstop(binary, "project", "create", name, "--org", "acme",
                                     "--data", data, "--json")

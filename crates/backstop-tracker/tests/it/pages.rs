@@ -102,7 +102,7 @@ fn an_issue_page_shows_the_failing_line_and_the_variables() {
 
     let issue = page(&server, "/issues/1/", &cookie).text();
     for shown in [
-        "return cents // guests",
+        "cents // guests",
         "4200",
         "split_bill",
         "region",
