@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use axum::Router;
 use axum::extract::State;
 use axum::http::header::{CONTENT_TYPE, RETRY_AFTER};
-use axum::http::{HeaderValue, StatusCode, Uri};
+use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::get;
 use backstop_protocol::Timestamp;
@@ -74,10 +74,12 @@ impl Tracker {
             .route("/metrics", get(metrics))
             .route("/health", get(health))
             .with_state(self.clone());
+        let tracker = self.clone();
+        let otherwise = move |request| crate::web::no_such_path(State(tracker), request);
         crate::web::router(self.clone())
             .merge(watched)
             .merge(ingest)
-            .fallback(move |request| ingest::route_prefixed(prefixed, request, no_such_path))
+            .fallback(move |request| ingest::route_prefixed(prefixed, request, otherwise))
     }
 }
 
@@ -108,9 +110,4 @@ async fn health(State(tracker): State<Tracker>) -> Response {
             response
         }
     }
-}
-
-async fn no_such_path(uri: Uri) -> Response {
-    let detail = format!("there is nothing at {}", uri.path());
-    (StatusCode::NOT_FOUND, Json(json!({ "detail": detail }))).into_response()
 }

@@ -264,7 +264,9 @@ fn normalise_stack(platform: Option<&str>, stack: &mut Stacktrace) {
     for frame in &mut stack.frames {
         let verdict = match in_app(platform, frame) {
             Some(verdict) => verdict,
-            None => frame.in_app.unwrap_or(!says_own),
+            None if says_own => frame.in_app.unwrap_or(false),
+            // A sender that calls nothing its own does not know (raven and programs run as a script).
+            None => true,
         };
         set_in_app(frame, verdict);
     }

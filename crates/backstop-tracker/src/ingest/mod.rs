@@ -139,10 +139,10 @@ pub fn router(ingest: Arc<Ingest>) -> Router {
 pub(crate) async fn route_prefixed<F: Future<Output = Response>>(
     router: Router,
     mut request: Request,
-    otherwise: impl FnOnce(Uri) -> F,
+    otherwise: impl FnOnce(Request) -> F,
 ) -> Response {
     let Some(uri) = without_prefix(request.uri()) else {
-        return otherwise(request.uri().clone()).await;
+        return otherwise(request).await;
     };
     *request.uri_mut() = uri;
     match router.oneshot(request).await {

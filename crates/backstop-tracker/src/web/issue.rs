@@ -21,6 +21,9 @@ const DAYS: i64 = 30;
 /// More breadcrumbs than this are noise on a page; the JSON has all.
 const BREADCRUMBS_SHOWN: usize = 100;
 
+/// A longer table is folded.
+const PAIRS_OPEN_MAX: usize = 15;
+
 /// Contexts that the page shows elsewhere or that tell people nothing.
 const CONTEXTS_HIDDEN: &[&str] = &["trace"];
 
@@ -181,7 +184,7 @@ async fn show(
             spark_month => Value::from_safe_string(format::spark(&found.month, "30 days")),
             facts => facts(issue),
             tags => tag_bars(&found.tags),
-            reason => &issue.reason,
+            reason => super::sentence(&issue.reason),
             hashes => found.hashes.iter().map(|(version, hash)| context! { version, hash }).collect::<Vec<_>>(),
         },
         title => &issue.title,
@@ -245,11 +248,21 @@ fn event_context(
         .iter()
         .map(|(key, value)| context! { key, value => format::value(value) })
         .collect();
+    // Old clients repeat the exception as a message.
+    let said = event
+        .exception
+        .last()
+        .map(|shown| shown.value.clone().unwrap_or_default());
     let message = event.message.as_ref().and_then(|message| {
         message
             .formatted
             .as_ref()
             .or(message.message.as_ref())
+            .filter(|message| {
+                !said
+                    .as_ref()
+                    .is_some_and(|said| message.contains(said.as_str()))
+            })
             .cloned()
     });
     context! {
@@ -315,7 +328,8 @@ fn sections(event: &Event) -> Vec<Value> {
                 .into_iter()
                 .map(|(key, value)| context! { key, value })
                 .collect();
-            sections.push(context! { name, note, pairs });
+            let folded = pairs.len() > PAIRS_OPEN_MAX;
+            sections.push(context! { name, note, pairs, folded });
         }
     };
     if let Some(request) = &event.request {

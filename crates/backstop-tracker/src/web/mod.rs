@@ -164,7 +164,37 @@ impl IntoResponse for Failure {
     }
 }
 
+/// Answers what no route knows: JSON for programs, a page for people, and for a page without its
+/// last slash the way to it, as Flask does.
+pub(crate) async fn no_such_path(State(tracker): State<Tracker>, req: Request) -> Response {
+    let path = req.uri().path();
+    let detail = format!("there is nothing at {path}");
+    let accept = req
+        .headers()
+        .get(header::ACCEPT)
+        .and_then(|value| value.to_str().ok());
+    let is_for_people =
+        !path.starts_with("/api/") && accept.is_some_and(|accept| accept.contains("text/html"));
+    if !is_for_people {
+        return Failure::new(StatusCode::NOT_FOUND, detail).into_response();
+    }
+    if !path.ends_with('/') && !path.starts_with("//") && req.method().is_safe() {
+        return Redirect::permanent(&format!("{}{path}/", tracker.0.root)).into_response();
+    }
+    match tracker.render(
+        "message.html",
+        context! { title => "Not Found", text => sentence(&detail) },
+    ) {
+        Ok(page) => (StatusCode::NOT_FOUND, page).into_response(),
+        Err(failure) => failure.into_response(),
+    }
+}
+
 async fn page_of_failure(State(tracker): State<Tracker>, req: Request, next: Next) -> Response {
+    if req.uri().path().starts_with("/api/") {
+        // `/api/…` is never an organization.
+        return no_such_path(State(tracker), req).await;
+    }
     let mut response = next.run(req).await;
     let headers = response.headers_mut();
     headers.insert(
@@ -198,7 +228,8 @@ fn sentence(detail: &str) -> String {
     let first = letters
         .next()
         .map(|letter| letter.to_uppercase().collect::<String>());
-    format!("{}{}.", first.unwrap_or_default(), letters.as_str())
+    let end = if detail.ends_with('.') { "" } else { "." };
+    format!("{}{}{end}", first.unwrap_or_default(), letters.as_str())
 }
 
 /// A form of another site must not act in the name of who is signed in here.
