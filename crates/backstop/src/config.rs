@@ -467,12 +467,17 @@ fn is_upper_case(key: &str) -> bool {
     key.chars().any(char::is_uppercase) && !key.chars().any(char::is_lowercase)
 }
 
+/// Says whether the text of a variable turns a flag on.
+pub(crate) fn is_on_text(text: &str) -> bool {
+    !OFF.contains(&text.trim().to_ascii_lowercase().as_str())
+}
+
 fn is_on(value: &Value) -> bool {
     match value {
         Value::Null => false,
         Value::Bool(on) => *on,
         Value::Number(number) => number.as_f64() != Some(0.0),
-        Value::String(text) => !OFF.contains(&text.trim().to_ascii_lowercase().as_str()),
+        Value::String(text) => is_on_text(text),
         Value::Array(items) => !items.is_empty(),
         Value::Object(fields) => !fields.is_empty(),
     }

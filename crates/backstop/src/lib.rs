@@ -45,9 +45,10 @@ pub use error::{Error, Result};
 pub use http_error::{HttpError, UnknownCode, abort, errors, name_of};
 pub use kind::{InvalidParents, Kind};
 pub use web::{
-    AfterHook, AfterOutcome, App, BareStatus, BeforeHook, BeforeOutcome, Blueprint, Catch, Caught,
-    ErrorHandler, Exact, Explanation, Extension, Failure, Format, FromFailure, Panic, Propagated,
-    SetupError, TeardownOutcome, attach, extract, format_for, init_app,
+    Address, AfterHook, AfterOutcome, App, BareStatus, BeforeHook, BeforeOutcome, Blueprint, Catch,
+    Caught, ErrorHandler, Exact, Explanation, Extension, Failure, Format, FromFailure, Panic, Plan,
+    Propagated, Run, RunError, SetupError, TeardownOutcome, attach, extract, format_for, init_app,
+    serve, serve_until,
 };
 
 /// What the macros write. Not for use by hand.

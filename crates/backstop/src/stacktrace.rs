@@ -18,7 +18,7 @@ mod value;
 use backstop_protocol::{Event, Exception, Mechanism, Stacktrace};
 
 use self::frames::Writer;
-use self::html::Html;
+pub(crate) use self::html::Html;
 
 pub use self::text::text;
 

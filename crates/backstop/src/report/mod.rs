@@ -46,6 +46,7 @@ pub use backstop_protocol::{
 };
 
 pub use self::client::Client;
+pub(crate) use self::client::new_event_id;
 pub use self::options::Options;
 pub use self::panic::{CaughtElsewhere, install_panic_hook};
 pub use self::scope::{Bound, Scope, configure_scope, with_scope};

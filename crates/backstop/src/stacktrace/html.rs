@@ -4,20 +4,20 @@
 const BYTES_MAX: usize = 1024 * 1024;
 
 /// HTML that is being written.
-pub(super) struct Html(String);
+pub(crate) struct Html(String);
 
 impl Html {
-    pub(super) fn new() -> Html {
+    pub(crate) fn new() -> Html {
         Html(String::with_capacity(16 * 1024))
     }
 
     /// Writes markup.
-    pub(super) fn raw(&mut self, markup: &str) {
+    pub(crate) fn raw(&mut self, markup: &str) {
         self.0.push_str(markup);
     }
 
     /// Writes text of others, for element content and quoted attributes alike.
-    pub(super) fn text(&mut self, text: &str) {
+    pub(crate) fn text(&mut self, text: &str) {
         for character in text.chars() {
             match character {
                 '&' => self.0.push_str("&amp;"),
@@ -40,7 +40,7 @@ impl Html {
     }
 
     /// Writes text in an element with a class; the class is ours.
-    pub(super) fn span(&mut self, class: &str, text: &str) {
+    pub(crate) fn span(&mut self, class: &str, text: &str) {
         self.raw("<span class=\"");
         self.raw(class);
         self.raw("\">");
@@ -48,11 +48,11 @@ impl Html {
         self.raw("</span>");
     }
 
-    pub(super) fn is_full(&self) -> bool {
+    pub(crate) fn is_full(&self) -> bool {
         self.0.len() > BYTES_MAX
     }
 
-    pub(super) fn finish(self) -> String {
+    pub(crate) fn finish(self) -> String {
         self.0
     }
 }

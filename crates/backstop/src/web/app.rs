@@ -368,6 +368,11 @@ impl<S: Clone + Send + Sync + 'static> App<S> {
         &self.config
     }
 
+    /// The settings, to load files or set values.
+    pub fn config_mut(&mut self) -> &mut Config {
+        &mut self.config
+    }
+
     /// Provides the state, as `Router::with_state`; handlers and hooks get it too.
     pub fn with_state<T: Clone + Send + Sync + 'static>(self, state: S) -> App<T> {
         App {

@@ -6,6 +6,7 @@
 mod app;
 mod blueprint;
 mod caught;
+mod debugger;
 mod explain;
 pub mod extract;
 mod failure;
@@ -14,8 +15,10 @@ mod handlers;
 mod layer;
 mod page;
 mod panic;
+mod reload;
 mod report;
 mod scope;
+mod serve;
 mod stream;
 
 pub use app::{App, Extension, init_app};
@@ -29,3 +32,4 @@ pub use page::{Format, format_for};
 pub use panic::Panic;
 pub(crate) use report::event_of;
 pub use scope::{SetupError, TeardownOutcome};
+pub use serve::{Address, Plan, Run, RunError, serve, serve_until};
