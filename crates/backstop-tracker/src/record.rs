@@ -242,3 +242,48 @@ pub struct TransactionRecord {
     /// The event as JSON text.
     pub json: Vec<u8>,
 }
+
+/// What a client said of a release.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Release {
+    /// Its name.
+    pub version: String,
+    /// When it was first heard of.
+    pub created: Timestamp,
+    /// JSON text: the fields that the client gave.
+    pub body: String,
+}
+
+/// A file that is put together of uploaded pieces.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewArtifact {
+    /// The organization's name in URLs.
+    pub organization: String,
+    /// SHA-1 of the whole.
+    pub sha1: [u8; 20],
+    /// SHA-1 of the pieces, in order.
+    pub chunks: Vec<[u8; 20]>,
+    /// `bundle` or `debug_file`.
+    pub kind: &'static str,
+    /// Its name.
+    pub name: String,
+    /// Its debug id, where the client said one.
+    pub debug_id: Option<String>,
+    /// The release it belongs to.
+    pub release: Option<String>,
+    /// The build of the release.
+    pub dist: Option<String>,
+    /// When it was put together.
+    pub created: Timestamp,
+}
+
+/// How far an upload is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Assembly {
+    /// It is there.
+    Done,
+    /// These pieces are missing.
+    Missing(Vec<[u8; 20]>),
+    /// The pieces are not what they were said to be.
+    Broken,
+}

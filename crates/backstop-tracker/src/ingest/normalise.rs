@@ -6,7 +6,7 @@
 
 use std::net::IpAddr;
 
-use backstop_protocol::{Event, EventId, EventType, Message, Object, Sdk, Timestamp, User};
+use backstop_protocol::{Event, EventId, EventType, Level, Message, Object, Sdk, Timestamp, User};
 use serde_json::{Value, json};
 
 /// Below this, a difference of clocks cannot be told from a slow network or a queue.
@@ -69,6 +69,10 @@ pub(super) fn normalise(
         format_message(message);
     }
     event.ty = Some(type_of(event, ty));
+    // A level that is missing means an error, but a transaction is none.
+    if event.ty == Some(EventType::Transaction) && event.level == Level::Error {
+        event.level = Level::Info;
+    }
 }
 
 /// The envelope's id beats the payload's: clients answer with it.
@@ -86,15 +90,7 @@ fn type_of(event: &Event, ty: Option<EventType>) -> EventType {
         (None, Some(EventType::Transaction)) => EventType::Transaction,
         (None, Some(EventType::Csp)) => EventType::Csp,
         (None, Some(EventType::Feedback)) => EventType::Feedback,
-        // A synthetic exception without a type only carries a message's stack.
-        _ if event
-            .exception
-            .iter()
-            .any(|exception| exception.ty.is_some()) =>
-        {
-            EventType::Error
-        }
-        _ if event.exception.is_empty() || event.message.is_some() => EventType::Default,
+        _ if event.exception.is_empty() => EventType::Default,
         _ => EventType::Error,
     }
 }
@@ -407,10 +403,6 @@ mod tests {
             EventType::Error,
         );
         check(json!({"exception": [{"value": "v"}]}), EventType::Error);
-        check(
-            json!({"exception": [{"value": "v"}], "message": "v"}),
-            EventType::Default,
-        );
         check(json!({"type": "transaction"}), EventType::Transaction);
         check(
             json!({"type": "default", "exception": [{"type": "E"}]}),

@@ -145,6 +145,10 @@ fn event_of(report: &Value, caller: &Caller, template: &Event) -> Option<Event> 
         let blocked = field(&["blocked-uri", "blockedURL", "blockedURI"]).unwrap_or("self");
         put("effective-directive", Some(directive));
         put("blocked-uri", Some(blocked));
+        // One policy is one problem per directive and source, whatever page it happens on.
+        event.fingerprint = ["csp", directive, host_of(blocked)]
+            .map(str::to_owned)
+            .to_vec();
         event.message = Some(message(format!(
             "Blocked '{}' from '{}'",
             subject_of(directive),

@@ -8,6 +8,7 @@
 mod account;
 mod alert;
 pub(crate) mod apply;
+mod artifact;
 mod backup;
 mod check;
 mod connection;

@@ -11,6 +11,7 @@ const APPLICATION_ID: i32 = 0x426b_5374;
 const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/sqlite/0001_first.sql"),
     include_str!("../../migrations/sqlite/0002_records.sql"),
+    include_str!("../../migrations/sqlite/0003_artifacts.sql"),
 ];
 
 /// Brings a file of any earlier version to this one; each step is one transaction.

@@ -18,6 +18,7 @@ use crate::app::Tracker;
 use crate::model::{
     ApiToken, Decision, Issue, IssueId, IssueQuery, Project, Status, StoredEvent, Which,
 };
+use crate::store::ErrorKind;
 
 /// Returns the routes below `/api/0/`.
 pub(super) fn router(tracker: Tracker) -> Router<Tracker> {
@@ -43,10 +44,12 @@ pub(super) fn router(tracker: Tracker) -> Router<Tracker> {
         )
         .route("/api/0/issues/{issue}/", get(issue).put(decide))
         .route("/api/0/issues/{issue}/events/{which}/", get(issue_event))
+        .merge(super::records::router())
+        .merge(super::releases::router())
         .route_layer(from_fn_with_state(tracker, require_token))
 }
 
-type Answer<T> = Result<T, Failure>;
+pub(super) type Answer<T> = Result<T, Failure>;
 
 async fn require_token(State(tracker): State<Tracker>, mut req: Request, next: Next) -> Response {
     let header = req
@@ -132,7 +135,7 @@ async fn projects(State(tracker): State<Tracker>, Path(org): Path<String>) -> An
     Ok(Json(of_org.map(project_json).collect()))
 }
 
-fn project_json(project: &Project) -> Value {
+pub(super) fn project_json(project: &Project) -> Value {
     json!({
         "id": project.id.to_string(),
         "slug": project.slug,
@@ -301,8 +304,13 @@ async fn decide_many(
             query.limit = IssueQuery::LIMIT_MAX;
             if !ids.is_empty() {
                 for id in ids {
-                    if store.issue(IssueId(id))?.project == project {
-                        store.decide(IssueId(id), decision)?;
+                    // As in Sentry, an issue that is gone needs no decision.
+                    match store.issue(IssueId(id)) {
+                        Ok(issue) if issue.project == project => {
+                            store.decide(IssueId(id), decision)?;
+                        }
+                        Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
+                        _ => {}
                     }
                 }
                 return Ok(());
@@ -322,7 +330,7 @@ async fn decide_many(
     Ok(Json(json!({ "status": new.status })))
 }
 
-fn event_id(text: &str) -> Answer<EventId> {
+pub(super) fn event_id(text: &str) -> Answer<EventId> {
     text.parse().map_err(|_| {
         Failure::new(
             StatusCode::BAD_REQUEST,
@@ -350,8 +358,13 @@ async fn event_json(
     State(tracker): State<Tracker>,
     Path((org, project, event)): Path<(String, String, String)>,
 ) -> Answer<Response> {
-    let stored = stored(&tracker, org, project, &event).await?;
-    Ok(([(header::CONTENT_TYPE, "application/json")], stored.json).into_response())
+    let id = event_id(&event)?;
+    let json = match super::records::transaction(&tracker, org.clone(), project.clone(), id).await?
+    {
+        Some(json) => json,
+        None => stored(&tracker, org, project, &event).await?.json,
+    };
+    Ok(([(header::CONTENT_TYPE, "application/json")], json).into_response())
 }
 
 async fn event(

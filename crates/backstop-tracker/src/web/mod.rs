@@ -9,6 +9,8 @@ mod format;
 mod issue;
 mod issues;
 mod projects;
+mod records;
+mod releases;
 mod session;
 
 use std::path::Path;

@@ -5,5 +5,6 @@ mod cli;
 mod grouping;
 mod pages;
 mod scratch;
+mod sdk_corpus;
 mod server;
 mod store;
