@@ -34,7 +34,7 @@ const OFF: [&str; 7] = ["", "0", "false", "off", "no", "n", "f"];
 const ON: [&str; 6] = ["1", "true", "on", "yes", "y", "t"];
 
 /// The settings that Backstop itself reads, with their defaults.
-fn known() -> [(&'static str, Value); 23] {
+fn known() -> [(&'static str, Value); 24] {
     [
         ("DEBUG", Value::Bool(false)),
         ("TESTING", Value::Bool(false)),
@@ -47,6 +47,7 @@ fn known() -> [(&'static str, Value); 23] {
         ("BARE_STATUS", Value::Null),
         ("REPORT_SERVER_ERRORS", Value::Bool(true)),
         ("NEGOTIATE_ERROR_PAGES", Value::Bool(true)),
+        ("ERROR_TEMPLATES", Value::Null),
         ("SECRET_KEY", Value::Null),
         ("DSN", Value::Null),
         ("ENVIRONMENT", Value::Null),

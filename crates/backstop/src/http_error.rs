@@ -396,24 +396,32 @@ pub fn name_of(code: u16) -> &'static str {
 #[macro_export]
 macro_rules! http_error {
     ($(#[$meta:meta])* $vis:vis struct $name:ident ($code:expr, $description:expr $(,)?) $(;)?) => {
+        #[doc = ::std::concat!("HTTP error: ", ::std::stringify!($description))]
+        ///
         $(#[$meta])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
         $vis struct $name;
         $crate::__http_error_impl!($name, [], ::std::option::Option::Some($code), $description);
     };
-    ($(#[$meta:meta])* $vis:vis struct $name:ident { $($fields:tt)* } ($code:expr, $description:expr $(,)?) $(;)?) => {
+    ($(#[$meta:meta])* $vis:vis struct $name:ident { $($fields:tt)* } $(,)? ($code:expr, $description:expr $(,)?) $(;)?) => {
+        #[doc = ::std::concat!("HTTP error: ", ::std::stringify!($description))]
+        ///
         $(#[$meta])*
         #[derive(Debug)]
         $vis struct $name { $($fields)* }
         $crate::__http_error_impl!($name, [], ::std::option::Option::Some($code), $description);
     };
     ($(#[$meta:meta])* $vis:vis struct $name:ident : $($parent:ty),+ = $description:literal $(;)?) => {
+        #[doc = ::std::concat!("HTTP error: ", ::std::stringify!($description))]
+        ///
         $(#[$meta])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
         $vis struct $name;
         $crate::__http_error_impl!($name, [$($parent),+], ::std::option::Option::None, $description);
     };
     ($(#[$meta:meta])* $vis:vis struct $name:ident : $($parent:ty),+ = ($code:expr, $description:expr $(,)?) $(;)?) => {
+        #[doc = ::std::concat!("HTTP error: ", ::std::stringify!($description))]
+        ///
         $(#[$meta])*
         #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
         $vis struct $name;

@@ -26,6 +26,11 @@ macro_rules! families {
 
             impl std::error::Error for $name {}
         )*
+
+        /// Tells whether a key stands for a family, of which there are no values.
+        pub(crate) fn is_family(key: Key) -> bool {
+            [$(Key::of::<$name>()),*].contains(&key)
+        }
     };
 }
 

@@ -57,6 +57,7 @@ pub mod __private {
     pub use inventory;
 
     pub use crate::kind::{Declared, last_segment};
+    pub use crate::web::Lookup;
 
     /// The first of its arguments.
     #[doc(hidden)]

@@ -19,7 +19,7 @@ use tracing_subscriber::fmt::{FmtContext, MakeWriter};
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::Error;
-use crate::web::Failure;
+use crate::web::{Failure, RequestFacts};
 
 /// The form of the log.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -209,6 +209,18 @@ pub(crate) fn answering(failure: &Failure, on: &str) {
         error_kind = failure.error().kind_name(),
         handler = on,
         "an error handler answers",
+    );
+}
+
+/// Records that nobody waits for an answer any more. That is no error of ours.
+pub(crate) fn abandoned(request: &RequestFacts) {
+    tracing::info!(
+        target: "backstop",
+        method = %request.parts.method,
+        path = %escape_controls(request.parts.uri.path()),
+        request_id = request.id(),
+        status = 499,
+        "the client left before it had its answer",
     );
 }
 

@@ -16,6 +16,7 @@ use crate::web::handlers::Table;
 use crate::web::layer::{Core, Handler, Listener, Place, PlaceLayer, Switches};
 use crate::web::panic;
 use crate::web::scope::{Hooks, Pending, Scope, SetupError, TeardownOutcome};
+use crate::web::template::Templates;
 use crate::{Error, Kind};
 
 /// An application: an axum router, with error handlers, hooks and blueprints.
@@ -56,6 +57,7 @@ pub struct App<S = ()> {
     listeners: Vec<Listener>,
     reporters: Vec<Listener>,
     config: Config,
+    templates: Option<Templates>,
     refusals: Vec<SetupError>,
     built: bool,
 }
@@ -105,6 +107,7 @@ impl<S: Clone + Send + Sync + 'static> App<S> {
             listeners: Vec::new(),
             reporters: Vec::new(),
             config: Config::at_start(|name| std::env::var(name).ok()),
+            templates: None,
             refusals: Vec::new(),
             built: false,
         }
@@ -363,6 +366,45 @@ impl<S: Clone + Send + Sync + 'static> App<S> {
         self
     }
 
+    /// Replaces the HTML of a default page: `404.html` for one code, `error.html` for all others.
+    ///
+    /// The setting `ERROR_TEMPLATES` names a directory with such files.
+    /// A template (minijinja) sees `code`, `name`, `description`, `request_id`, `detail`,
+    /// `method` and `path`.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use axum::Router;
+    /// use backstop::App;
+    ///
+    /// # #[tokio::main(flavor = "current_thread")] async fn main() -> backstop::Result<()> {
+    /// let app: App = App::new(Router::new())
+    ///     .error_template("error.html", "<h1>{{ name }}</h1> {{ path }}");
+    /// # use tower::ServiceExt;
+    /// # let request = axum::http::Request::get("/a<b").body(axum::body::Body::empty())?;
+    /// # let response = app.into_router()?.oneshot(request).await?;
+    /// # assert_eq!(response.status(), 404);
+    /// # let body = axum::body::to_bytes(response.into_body(), 1000).await?;
+    /// # assert_eq!(body, "<h1>Not Found</h1> &#x2f;a&lt;b");
+    /// # Ok(()) }
+    /// ```
+    pub fn error_template(mut self, name: impl Into<String>, source: impl Into<String>) -> Self {
+        let templates = self.templates.get_or_insert_with(Templates::new);
+        let outcome = templates.add(name.into(), source.into());
+        self.refusals.extend(outcome.err());
+        self
+    }
+
+    /// What was registered but can never run, in words; also logged when the app is built.
+    pub fn warnings(&self) -> Vec<String> {
+        let mut warnings = warnings_of(&self.scope, "app");
+        for (blueprint, _) in &self.blueprints {
+            warnings_in(blueprint, "", &mut warnings);
+        }
+        warnings
+    }
+
     /// The settings.
     pub fn config(&self) -> &Config {
         &self.config
@@ -386,6 +428,7 @@ impl<S: Clone + Send + Sync + 'static> App<S> {
             listeners: self.listeners,
             reporters: self.reporters,
             config: self.config,
+            templates: self.templates,
             refusals: self.refusals,
             built: self.built,
         }
@@ -421,6 +464,14 @@ impl App {
         }
         let switches =
             Switches::of(&self.config).map_err(|error| SetupError::Setting(error.to_string()))?;
+        for warning in self.warnings() {
+            tracing::warn!(target: "backstop", "{warning}");
+        }
+        let mut templates = self.templates.clone();
+        if let Some(directory) = self.config.text("ERROR_TEMPLATES") {
+            let templates = templates.get_or_insert_with(Templates::new);
+            templates.add_directory(directory.as_ref())?;
+        }
         self.built = true;
         panic::install_hook();
         let mut app_scope = self.scope.clone();
@@ -434,6 +485,7 @@ impl App {
             listeners: self.listeners.clone(),
             reporters: self.reporters.clone(),
             wants_extensions,
+            templates,
         });
         let app = Around {
             core,
@@ -505,6 +557,37 @@ fn check_blueprint<S>(blueprint: &Blueprint<S>) -> Result<(), SetupError> {
         }
     }
     Ok(())
+}
+
+/// The handlers of a scope that can never run.
+fn warnings_of<S>(scope: &Scope<S>, name: &str) -> Vec<String> {
+    scope
+        .replaced
+        .iter()
+        .map(|on| format!("of two handlers for {on} in {name} the first never runs"))
+        .chain(scope.unreachable.iter().map(|on| {
+            format!("the handler for exactly {on} in {name} never runs: {on} has no values")
+        }))
+        .collect()
+}
+
+fn warnings_in<S: Clone + Send + Sync + 'static>(
+    blueprint: &Blueprint<S>,
+    outer: &str,
+    warnings: &mut Vec<String>,
+) {
+    let name = format!("{outer}{}", blueprint.name);
+    warnings.extend(warnings_of(&blueprint.scope, &name));
+    warnings.extend(warnings_of(&blueprint.app_wide, &name));
+    let has_routes = blueprint.router.has_routes();
+    if !has_routes && blueprint.scope.has_handlers() {
+        warnings.push(format!(
+            "the handlers of {name} never run: it has no routes (app_error_handler is for the whole app)"
+        ));
+    }
+    for (child, _) in &blueprint.children {
+        warnings_in(child, &format!("{name}."), warnings);
+    }
 }
 
 /// Gives the app what blueprints registered for the whole of it.

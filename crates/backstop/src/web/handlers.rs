@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::error::Error as StdError;
 use std::hash::{BuildHasherDefault, Hasher};
+use std::ops::Deref;
 
 use crate::Error;
 use crate::error::{CHAIN_MAX, source_of};
@@ -180,6 +181,10 @@ impl<H: Clone> Table<H> {
         }
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.codes.is_empty() && self.kinds.is_empty()
+    }
+
     /// A handler for errors with this code: the nearest kind that has it, else the code's own.
     fn by_code(&self, code: u16, line: &Line<'_>) -> Option<(&H, Why)> {
         let coded = self.codes.get(&code)?;
@@ -351,7 +356,10 @@ pub(crate) struct Found<'h, H> {
 /// So the code beats the scope, and the scope beats how specific a handler is.
 /// Follows Flask's `_find_error_handler`:
 /// <https://flask.palletsprojects.com/en/stable/errorhandling/#handling>.
-pub(crate) fn find<'h, H: Clone>(scopes: &[&'h Table<H>], error: &Error) -> Option<Found<'h, H>> {
+pub(crate) fn find<'h, H: Clone + 'h, T: Deref<Target = Table<H>>>(
+    scopes: &'h [T],
+    error: &Error,
+) -> Option<Found<'h, H>> {
     let line = Line::of(error);
     let subject = Subject {
         error: error.as_dyn(),
@@ -382,6 +390,31 @@ pub(crate) fn find<'h, H: Clone>(scopes: &[&'h Table<H>], error: &Error) -> Opti
         }
     }
     None
+}
+
+/// The look-up alone, for the bench.
+#[doc(hidden)]
+#[derive(Debug)]
+pub struct Lookup(Vec<Box<Table<usize>>>);
+
+impl Lookup {
+    /// Spreads a handler for each kind over scopes, and one for each of twenty codes.
+    #[doc(hidden)]
+    pub fn new(kinds: &[kind::Kind], scopes: usize) -> Self {
+        let mut tables: Vec<Table<usize>> = (0..scopes).map(|_| Table::default()).collect();
+        for (number, kind) in kinds.iter().enumerate() {
+            tables[number * scopes / kinds.len()].insert(On::kind(kind), number);
+        }
+        for (number, code) in (400..410).chain(500..510).enumerate() {
+            tables[number % scopes].insert(On::Code(code), number);
+        }
+        Self(tables.into_iter().map(Box::new).collect())
+    }
+
+    #[doc(hidden)]
+    pub fn find(&self, error: &Error) -> Option<usize> {
+        find(&self.0, error).map(|found| *found.handler)
+    }
 }
 
 /// Keys are hashes or small numbers already.

@@ -15,7 +15,7 @@ use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use axum::routing::Route;
 use http::StatusCode;
-use http::header::CONTENT_TYPE;
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use tower::{Layer, Service};
 
 use crate::config::{Config, ConfigError};
@@ -25,6 +25,7 @@ use crate::web::function::Erased;
 use crate::web::handlers::{Table, find};
 use crate::web::page::{Format, Page, format_for};
 use crate::web::panic::{self, Catching};
+use crate::web::template::Templates;
 use crate::{Error, HttpError, Kind, log};
 
 /// An error on its way from the view to the layer.
@@ -163,6 +164,8 @@ pub(crate) struct Core {
     pub(crate) reporters: Vec<Listener>,
     /// Some function has extractors.
     pub(crate) wants_extensions: bool,
+    /// The user's own error pages.
+    pub(crate) templates: Option<Templates>,
 }
 
 /// How the app treats errors, read from its settings once.
@@ -350,7 +353,10 @@ impl Future for PlaceFuture {
                     };
                     let outcome = outcome.map(|Ok(response)| response);
                     match outcome {
-                        Ok(response) if is_good(&response) => return Poll::Ready(Ok(response)),
+                        Ok(response) if is_good(&response) => {
+                            *context = None;
+                            return Poll::Ready(Ok(response));
+                        }
                         outcome => {
                             let (place, facts) = context
                                 .take()
@@ -364,6 +370,27 @@ impl Future for PlaceFuture {
                 }
                 Self::Slow(run) => return run.as_mut().poll(cx).map(Ok),
             }
+        }
+    }
+}
+
+impl Drop for PlaceFuture {
+    /// A request that is dropped before its answer: the client left, or a layer around the router
+    /// gave up.
+    fn drop(&mut self) {
+        if let Self::Fast(_, Some((_, facts))) = self {
+            log::abandoned(facts);
+        }
+    }
+}
+
+/// Notices, when it is dropped too early, that nobody waits for the answer any more.
+struct Presence(Option<Arc<RequestFacts>>);
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        if let Some(facts) = &self.0 {
+            log::abandoned(facts);
         }
     }
 }
@@ -385,6 +412,7 @@ async fn run(
     facts: RequestFacts,
 ) -> Response {
     let facts = Arc::new(facts);
+    let mut presence = Presence(Some(Arc::clone(&facts)));
     let outcome = match before(&place, &facts).await {
         Ok(None) => match panic::catch(|| view.call(request)) {
             Ok(view) => Catching(view).await.map(|Ok(response)| response),
@@ -398,6 +426,7 @@ async fn run(
         settled = after(&place, &facts, settled).await;
     }
     teardown(&place, settled.unhandled.as_ref());
+    presence.0 = None;
     settled.response
 }
 
@@ -529,12 +558,13 @@ async fn respond(
                 own = Some(response);
                 error
             } else {
-                match bare_error(place, &response) {
-                    Some(error) => {
-                        routing |= response.status() == StatusCode::METHOD_NOT_ALLOWED;
+                let status = response.status();
+                match bare_error(place, response).await {
+                    Ok(error) => {
+                        routing |= status == StatusCode::METHOD_NOT_ALLOWED;
                         error
                     }
-                    None => return finish(place, facts, response).await,
+                    Err(response) => return finish(place, facts, response).await,
                 }
             }
         }
@@ -556,6 +586,13 @@ async fn respond(
     } else {
         &place.tables[..]
     };
+    if failure
+        .error
+        .kind()
+        .is_some_and(|kind| kind.is_a(&Kind::of::<crate::errors::ClientDisconnected>()))
+    {
+        log::abandoned(facts);
+    }
     match answer(tables, &failure).await {
         Some(Answer::Response(response)) => {
             note_server_error(place, &failure);
@@ -626,24 +663,40 @@ fn is_trapped(place: &Place, error: &Error) -> bool {
     error.kind().is_some_and(|kind| kind.is_a(&trapped))
 }
 
-/// A response without an error that counts as one.
-fn bare_error(place: &Place, response: &Response) -> Option<Error> {
+/// A response without an error that counts as one; any other is given back.
+async fn bare_error(place: &Place, response: Response) -> Result<Error, Response> {
     let status = response.status();
     if !(status.is_client_error() || status.is_server_error()) {
-        return None;
+        return Err(response);
     }
-    let is_empty = response.body().size_hint().exact() == Some(0)
-        && !response.headers().contains_key(CONTENT_TYPE);
-    match place.core.switches.bare_status {
-        BareStatus::EmptyOnly | BareStatus::Replace if is_empty => {}
-        _ => return None,
+    let content_type = response.headers().get(CONTENT_TYPE);
+    let length = response.body().size_hint().exact();
+    let is_empty = length == Some(0) && content_type.is_none();
+    let is_text = content_type.is_some_and(|value| value == "text/plain; charset=utf-8")
+        && length.is_some_and(|length| length <= BARE_TEXT_BYTES_MAX);
+    let counts = match place.core.switches.bare_status {
+        BareStatus::EmptyOnly => is_empty,
+        BareStatus::Replace => is_empty || is_text,
+        BareStatus::Leave => false,
+    };
+    if !counts {
+        return Err(response);
     }
     let mut error = HttpError::new(status.as_u16());
-    for (name, value) in response.headers() {
-        error = error.header(name.clone(), value.clone());
+    let (parts, body) = response.into_parts();
+    for (name, value) in &parts.headers {
+        if name != CONTENT_TYPE && name != CONTENT_LENGTH {
+            error = error.header(name.clone(), value.clone());
+        }
     }
-    Some(Error::from(error))
+    if is_text && let Ok(text) = axum::body::to_bytes(body, usize::MAX).await {
+        error = error.detail(String::from_utf8_lossy(&text));
+    }
+    Ok(Error::from(error))
 }
+
+/// The texts of axum's rejections are short; a longer one was written by somebody.
+const BARE_TEXT_BYTES_MAX: u64 = 4096;
 
 /// What a handler made of an error.
 enum Answer {
@@ -656,8 +709,7 @@ enum Answer {
 
 /// Asks the handler for this error, if there is one.
 async fn answer(tables: &[Arc<Table<Handler>>], failure: &Failure) -> Option<Answer> {
-    let scopes: Scopes<'_> = tables.iter().map(|table| &**table).collect();
-    let found = find(&scopes, &failure.error)?;
+    let found = find(tables, &failure.error)?;
     log::answering(failure, &found.handler.on);
     let parts = failure.request.parts.clone();
     let call = panic::catch(|| found.handler.function.call(failure.clone(), parts));
@@ -680,8 +732,6 @@ async fn answer(tables: &[Arc<Table<Handler>>], failure: &Failure) -> Option<Ans
         Err(error) => Answer::Failed(error),
     })
 }
-
-type Scopes<'a> = Vec<&'a Table<Handler>>;
 
 /// Logs and reports an error that nobody handled, and answers with a 500.
 async fn unhandled(place: &Place, failure: Failure) -> Settled {
@@ -759,7 +809,7 @@ fn page(place: &Place, failure: &Failure, noted: bool) -> Response {
         return response;
     }
     let request_id = noted.then(|| failure.request_id());
-    let mut response = Page {
+    let page = Page {
         error: &error,
         format: if place.core.switches.negotiates {
             format_for(failure.headers())
@@ -768,8 +818,12 @@ fn page(place: &Place, failure: &Failure, noted: bool) -> Response {
         },
         request_id,
         with_detail: place.core.switches.debug,
-    }
-    .response();
+    };
+    let own = match &place.core.templates {
+        Some(templates) if page.format == Format::Html => templates.response(&page, failure),
+        _ => None,
+    };
+    let mut response = own.unwrap_or_else(|| page.response());
     if let Some(id) = request_id.and_then(|id| id.parse().ok()) {
         response.headers_mut().insert(REQUEST_ID, id);
     }

@@ -20,13 +20,17 @@ mod report;
 mod scope;
 mod serve;
 mod stream;
+mod template;
 
 pub use app::{App, Extension, init_app};
 pub use blueprint::Blueprint;
 pub use caught::{Catch, Caught, Exact, FromFailure};
 pub use explain::Explanation;
 pub use failure::Failure;
+pub(crate) use failure::RequestFacts;
 pub use function::{AfterHook, AfterOutcome, BeforeHook, BeforeOutcome, ErrorHandler};
+#[doc(hidden)]
+pub use handlers::Lookup;
 pub use layer::{BareStatus, Propagated, attach};
 pub use page::{Format, format_for};
 pub use panic::Panic;

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use axum::response::Response;
 
 use crate::http_error::{CODE_MAX, CODE_MIN};
+use crate::io::is_family;
 use crate::web::failure::Failure;
 use crate::web::function::{AfterHook, BeforeHook, Erased, ErrorHandler};
 use crate::web::handlers::{On, Table};
@@ -20,6 +21,8 @@ pub(crate) struct Scope<S> {
     pub(crate) extracts: bool,
     /// Registered for the same thing as an earlier handler, which therefore never runs.
     pub(crate) replaced: Vec<String>,
+    /// Registered for exactly something that has no values.
+    pub(crate) unreachable: Vec<String>,
 }
 
 pub(crate) struct Hooks<S> {
@@ -54,6 +57,7 @@ impl<S: Clone + Send + Sync + 'static> Scope<S> {
             },
             extracts: false,
             replaced: Vec::new(),
+            unreachable: Vec::new(),
         }
     }
 
@@ -70,11 +74,18 @@ impl<S: Clone + Send + Sync + 'static> Scope<S> {
     pub(crate) fn by_argument<M, H: ErrorHandler<M, S>>(&mut self, handler: H) {
         let selector = H::selector().0;
         let name = selector.name.clone();
+        if selector.exact && is_family(selector.key) {
+            self.unreachable.push(name.clone());
+        }
         self.insert(On::Kind(selector), name, handler);
     }
 
     pub(crate) fn by_kind<M, H: ErrorHandler<M, S>>(&mut self, kind: &Kind, handler: H) {
         self.insert(On::kind(kind), kind.name().to_owned(), handler);
+    }
+
+    pub(crate) fn has_handlers(&self) -> bool {
+        !self.table.is_empty()
     }
 
     fn insert<M, H: ErrorHandler<M, S>>(&mut self, on: On, name: String, handler: H) {
@@ -153,6 +164,7 @@ impl<S: Clone + Send + Sync + 'static> Scope<S> {
             },
             extracts: self.extracts,
             replaced: self.replaced,
+            unreachable: self.unreachable,
         }
     }
 }
@@ -174,6 +186,7 @@ impl<S> Clone for Scope<S> {
             hooks: self.hooks.clone(),
             extracts: self.extracts,
             replaced: self.replaced.clone(),
+            unreachable: self.unreachable.clone(),
         }
     }
 }
@@ -218,6 +231,8 @@ pub enum SetupError {
     AlreadyBuilt(&'static str),
     /// A setting has a value of the wrong type.
     Setting(String),
+    /// An error page's template cannot be read or parsed.
+    Template(String),
     /// Routes contradict each other, or a prefix is none; in axum's words.
     Routes(String),
 }
@@ -243,7 +258,7 @@ impl fmt::Display for SetupError {
                 f,
                 "cannot register {what}: the app has been built, and its router would not see it"
             ),
-            Self::Setting(text) => f.write_str(text),
+            Self::Setting(text) | Self::Template(text) => f.write_str(text),
             Self::Routes(text) => write!(f, "the routes cannot be combined: {text}"),
         }
     }

@@ -41,6 +41,7 @@ pub(crate) async fn guard(
         body,
         first,
         failed: None,
+        ended: false,
         bytes_sent: 0,
         request: Arc::clone(facts),
         blueprint: place.blueprint.clone(),
@@ -55,6 +56,8 @@ struct Guarded {
     first: Option<Frame<Bytes>>,
     /// The body has failed, and the connection will be told with the next poll.
     failed: Option<axum::Error>,
+    /// It has ended, one way or the other.
+    ended: bool,
     bytes_sent: u64,
     request: Arc<RequestFacts>,
     blueprint: Option<Arc<str>>,
@@ -72,6 +75,7 @@ impl Guarded {
         };
         super::layer::stream_failed(&self.core, &failure, self.bytes_sent);
         self.failed = Some(axum::Error::new(StreamFailed));
+        self.ended = true;
         cx.waker().wake_by_ref();
     }
 
@@ -79,6 +83,14 @@ impl Guarded {
         let bytes = frame.data_ref().map_or(0, Bytes::len);
         self.bytes_sent = self.bytes_sent.saturating_add(bytes as u64);
         Poll::Ready(Some(Ok(frame)))
+    }
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        if !self.ended && !self.body.is_end_stream() {
+            crate::log::abandoned(&self.request);
+        }
     }
 }
 
@@ -114,7 +126,10 @@ impl HttpBody for Guarded {
                 self.fail(Error::from(error.into_inner()), cx);
                 Poll::Pending
             }
-            Ok(poll) => poll,
+            Ok(poll) => {
+                self.ended |= poll.is_ready();
+                poll
+            }
             Err(error) => {
                 self.fail(error, cx);
                 Poll::Pending

@@ -2,3 +2,4 @@
 
 mod flask_cases;
 mod report;
+mod web;

@@ -1,0 +1,577 @@
+//! Errors of an app, from the view to the answer.
+
+use std::io::{self, ErrorKind};
+use std::sync::{Arc, Mutex};
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{get, post};
+use backstop::errors::{Forbidden, NotFound};
+use backstop::extract::{Form, Json, Query};
+use backstop::{
+    App, Blueprint, Caught, Error, Exact, Failure, HttpError, Propagated, Result, SetupError,
+    abort, http_error,
+};
+use http::{Request, StatusCode};
+use http_body_util::BodyExt;
+use serde::Deserialize;
+use tower::ServiceExt;
+
+struct Answer {
+    status: u16,
+    content_type: String,
+    body: String,
+    response: http::response::Parts,
+}
+
+async fn send(router: Router, request: Request<Body>) -> Answer {
+    let response = router
+        .oneshot(request)
+        .await
+        .unwrap_or_else(|never| match never {});
+    let (parts, body) = response.into_parts();
+    let bytes = body.collect().await.unwrap().to_bytes();
+    Answer {
+        status: parts.status.as_u16(),
+        content_type: parts
+            .headers
+            .get("content-type")
+            .map(|value| value.to_str().unwrap().to_owned())
+            .unwrap_or_default(),
+        body: String::from_utf8(bytes.to_vec()).unwrap(),
+        response: parts,
+    }
+}
+
+async fn fetch(app: App, path: &str) -> Answer {
+    let request = Request::get(path).body(Body::empty()).unwrap();
+    send(app.into_router().unwrap(), request).await
+}
+
+async fn fetch_as(app: App, path: &str, accept: &str) -> Answer {
+    let request = Request::get(path).header("accept", accept);
+    let request = request.body(Body::empty()).unwrap();
+    send(app.into_router().unwrap(), request).await
+}
+
+fn app_that<T: IntoResponse + 'static>(fail: fn() -> Result<T>) -> App {
+    App::new(Router::new().route("/x", get(move || async move { fail() })))
+}
+
+fn refused() -> Result<String> {
+    Err(io::Error::from(ErrorKind::ConnectionRefused))?
+}
+
+#[tokio::test]
+async fn the_nearest_family_of_an_io_error_answers() {
+    let app = || {
+        app_that(refused)
+            .error_handler_for(|_: Caught<backstop::io::ConnectionError>| "connection")
+            .error_handler_for(|_: Caught<io::Error>| "io")
+    };
+    assert_eq!(fetch(app(), "/x").await.body, "connection");
+    let nearer = app().error_handler_for(|_: Caught<backstop::io::ConnectionRefused>| "refused");
+    assert_eq!(fetch(nearer, "/x").await.body, "refused");
+}
+
+#[derive(Debug)]
+struct Outer(io::Error);
+
+impl std::fmt::Display for Outer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("cannot load the order")
+    }
+}
+
+impl std::error::Error for Outer {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.0)
+    }
+}
+
+fn outer() -> Result<String> {
+    Err(Outer(io::Error::from(ErrorKind::ConnectionReset)))?
+}
+
+#[tokio::test]
+async fn what_an_error_was_caused_by_is_asked_last() {
+    let app = || {
+        app_that(outer)
+            .error_handler_for(|e: Caught<backstop::io::ConnectionError>| format!("cause of: {e}"))
+    };
+    assert_eq!(
+        fetch(app(), "/x").await.body,
+        "cause of: cannot load the order"
+    );
+    let direct = app().error_handler_for(|_: Caught<Outer>| "direct");
+    assert_eq!(fetch(direct, "/x").await.body, "direct");
+    let exact = app_that(outer).error_handler_for(|_: Exact<io::Error>| "exact");
+    assert_eq!(fetch(exact, "/x").await.status, 500);
+}
+
+#[tokio::test]
+async fn an_error_in_a_box_is_found_by_its_type() {
+    fn boxed() -> Result<String> {
+        let error: Box<dyn std::error::Error + Send + Sync> =
+            Box::new(Outer(io::Error::other("x")));
+        Err(error)?
+    }
+    let app = app_that(boxed).error_handler_for(|_: Caught<Outer>| "found");
+    assert_eq!(fetch(app, "/x").await.body, "found");
+    fn other() -> Result<String> {
+        Err(io::Error::other(NotFound))?
+    }
+    let app = app_that(other).error_handler_for(|_: Caught<NotFound>| "inside io::Error::other");
+    assert_eq!(fetch(app, "/x").await.body, "inside io::Error::other");
+}
+
+http_error!(
+    pub struct QuotaUsedUp {
+        left: u32,
+    },
+    (429, "Your quota is used up.")
+);
+http_error!(pub struct Banned: Forbidden = "You are banned.");
+
+#[tokio::test]
+async fn an_exact_handler_reads_the_error() {
+    fn used_up() -> Result<String> {
+        Err(QuotaUsedUp { left: 3 })?
+    }
+    let app = app_that(used_up).error_handler_for(|e: Exact<QuotaUsedUp>| {
+        (e.caught().status(), format!("{} left", e.left))
+    });
+    let answer = fetch(app, "/x").await;
+    assert_eq!((answer.status, answer.body.as_str()), (429, "3 left"));
+}
+
+#[tokio::test]
+async fn a_child_is_caught_by_the_code_of_its_parent() {
+    fn banned() -> Result<String> {
+        Err(Banned)?
+    }
+    let app = app_that(banned).error_handler(403, |e: Caught<Forbidden>| {
+        format!("{} {:?}: {}", e.kind_name(), e.code(), e.description())
+    });
+    assert_eq!(
+        fetch(app, "/x").await.body,
+        "Banned Some(403): You are banned."
+    );
+}
+
+#[tokio::test]
+async fn handlers_take_state_and_extractors() {
+    async fn handler(
+        e: Caught<NotFound>,
+        State(name): State<&'static str>,
+        method: http::Method,
+        headers: http::HeaderMap,
+    ) -> (StatusCode, String) {
+        (e.status(), format!("{name} {method} {}", headers.len()))
+    }
+    let app: App = App::new(Router::new())
+        .error_handler_for(handler)
+        .with_state("shop");
+    let answer = fetch_as(app, "/nope", "*/*").await;
+    assert_eq!((answer.status, answer.body.as_str()), (404, "shop GET 1"));
+}
+
+#[tokio::test]
+async fn a_failing_extractor_of_a_handler_is_an_error_in_it() {
+    async fn handler(_: Caught, _: axum::Extension<u8>) -> &'static str {
+        "never"
+    }
+    let app = app_that(refused).error_handler_for(handler);
+    assert_eq!(fetch(app, "/x").await.status, 500);
+}
+
+#[tokio::test]
+async fn panics_are_errors() {
+    async fn panics() -> String {
+        let empty: Vec<u8> = Vec::new();
+        format!("{}", empty[0])
+    }
+    let seen = Arc::new(Mutex::new(String::new()));
+    let note = Arc::clone(&seen);
+    let app = || App::new(Router::new().route("/x", get(panics)));
+    let noted = app().on_unhandled(move |failure: &Failure| {
+        *note.lock().unwrap() = failure.error().to_string();
+    });
+    let answer = fetch(noted, "/x").await;
+    assert_eq!(answer.status, 500);
+    assert!(!answer.body.contains("index out of bounds"));
+    let text = seen.lock().unwrap().clone();
+    assert!(
+        text.contains("index out of bounds") && text.contains("web.rs:"),
+        "{text}"
+    );
+    let handled = app().error_handler_for(|e: Caught<backstop::Panic>| {
+        e.get()
+            .map(|panic| panic.message().to_owned())
+            .unwrap_or_default()
+    });
+    assert!(
+        fetch(handled, "/x")
+            .await
+            .body
+            .starts_with("index out of bounds")
+    );
+}
+
+#[tokio::test]
+async fn a_panic_in_a_handler_or_a_hook_is_a_500() {
+    let app = app_that(refused).error_handler_for(|_: Caught| -> String { panic!("handler") });
+    assert_eq!(fetch(app, "/x").await.status, 500);
+    let app = app_that(refused).before_request(|| -> () { panic!("hook") });
+    assert_eq!(fetch(app, "/x").await.status, 500);
+}
+
+#[tokio::test]
+async fn pages_are_negotiated_and_keep_the_errors_headers() {
+    fn limited() -> Result<String> {
+        let pause = std::time::Duration::from_secs(20);
+        abort(
+            HttpError::new(429)
+                .retry_after(pause)
+                .description("Slow <down>."),
+        )
+    }
+    let answer = fetch_as(app_that(limited), "/x", "application/json").await;
+    assert_eq!(answer.content_type, "application/problem+json");
+    assert_eq!(answer.response.headers["retry-after"], "20");
+    let problem: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
+    assert_eq!(
+        problem,
+        serde_json::json!({
+            "type": "about:blank",
+            "title": "Too Many Requests",
+            "status": 429,
+            "detail": "Slow <down>.",
+        })
+    );
+    let answer = fetch_as(app_that(limited), "/x", "text/plain").await;
+    assert_eq!(answer.body, "429 Too Many Requests\nSlow <down>.\n");
+    let answer = fetch_as(app_that(limited), "/x", "text/html").await;
+    assert!(answer.body.contains("<p>Slow &lt;down&gt;.</p>"));
+}
+
+#[tokio::test]
+async fn the_request_id_is_in_header_and_page() {
+    let request = Request::get("/x").header("x-request-id", "abc-1");
+    let request = request.body(Body::empty()).unwrap();
+    let answer = send(app_that(refused).into_router().unwrap(), request).await;
+    assert_eq!(answer.response.headers["x-request-id"], "abc-1");
+    assert!(answer.body.contains("Request abc-1"));
+    let request = Request::get("/x").header("x-request-id", "<script>");
+    let request = request.body(Body::empty()).unwrap();
+    let answer = send(app_that(refused).into_router().unwrap(), request).await;
+    assert_ne!(answer.response.headers["x-request-id"], "<script>");
+}
+
+#[tokio::test]
+async fn every_server_error_is_reported_once() {
+    fn unavailable() -> Result<String> {
+        abort(503)
+    }
+    let reports = Arc::new(Mutex::new(Vec::new()));
+    let note = Arc::clone(&reports);
+    let app = |note: Arc<Mutex<Vec<String>>>| {
+        app_that(unavailable).on_report(move |failure| {
+            note.lock()
+                .unwrap()
+                .push(failure.error().kind_name().to_owned());
+        })
+    };
+    fetch(app(Arc::clone(&note)), "/x").await;
+    assert_eq!(*reports.lock().unwrap(), ["ServiceUnavailable"]);
+    let quiet = app(note).configure(|config| config.set("REPORT_SERVER_ERRORS", false));
+    fetch(quiet, "/x").await;
+    assert_eq!(reports.lock().unwrap().len(), 1);
+}
+
+#[derive(Debug, Deserialize)]
+struct Item {
+    #[expect(dead_code, reason = "only its presence matters")]
+    name: String,
+}
+
+fn shop() -> App {
+    async fn add(_: Json<Item>) {}
+    async fn find(_: Query<Item>) {}
+    async fn order(_: Form<Item>) {}
+    let routes = Router::new()
+        .route("/add", post(add))
+        .route("/find", get(find))
+        .route("/order", post(order));
+    App::new(routes)
+}
+
+#[tokio::test]
+async fn rejections_reach_handlers_by_code_and_by_type() {
+    use axum::extract::rejection::JsonRejection;
+    let json = |body: &'static str| {
+        Request::post("/add")
+            .header("content-type", "application/json")
+            .body(Body::from(body))
+            .unwrap()
+    };
+    let bare = shop().into_router().unwrap();
+    assert_eq!(send(bare.clone(), json("{")).await.status, 400);
+    assert_eq!(send(bare.clone(), json("{}")).await.status, 422);
+    let no_type = Request::post("/add").body(Body::empty()).unwrap();
+    assert_eq!(send(bare.clone(), no_type).await.status, 415);
+    let answer = send(bare, json("{}")).await;
+    assert!(
+        !answer.body.contains("missing field"),
+        "details are for developers"
+    );
+    let app = shop()
+        .error_handler_for(|e: Caught<JsonRejection>| (e.status(), "typed"))
+        .into_router()
+        .unwrap();
+    assert_eq!(send(app, json("{}")).await.body, "typed");
+    let app = shop()
+        .error_handler(422, |e: Caught| (e.status(), e.kind_name().to_owned()))
+        .into_router()
+        .unwrap();
+    assert_eq!(send(app, json("{}")).await.body, "UnprocessableEntity");
+}
+
+#[tokio::test]
+async fn a_missing_field_is_a_kind_of_its_own() {
+    let app = shop().error_handler_for(|e: Caught<backstop::errors::BadRequestKeyError>| {
+        e.kind_name().to_owned()
+    });
+    assert_eq!(fetch(app, "/find?other=1").await.body, "BadRequestKeyError");
+    let answer = fetch(shop(), "/find?other=1").await;
+    assert_eq!(answer.status, 400);
+}
+
+#[tokio::test]
+async fn in_debug_mode_a_rejection_is_explained() {
+    let app = shop().configure(|config| {
+        config.set("DEBUG", true);
+        config.set("TRAP_BAD_REQUEST_ERRORS", false);
+    });
+    let answer = fetch(app, "/find?other=1").await;
+    assert!(answer.body.contains("missing field"), "{}", answer.body);
+}
+
+#[tokio::test]
+async fn bare_answers_follow_the_switch() {
+    async fn bare() -> StatusCode {
+        StatusCode::BAD_GATEWAY
+    }
+    async fn worded() -> (StatusCode, &'static str) {
+        (StatusCode::CONFLICT, "my own words")
+    }
+    let app = |way: &str| {
+        let routes = Router::new()
+            .route("/bare", get(bare))
+            .route("/worded", get(worded));
+        App::new(routes).configure(|config| config.set("BARE_STATUS", way))
+    };
+    assert!(
+        fetch(app("empty"), "/bare")
+            .await
+            .body
+            .contains("<h1>Bad Gateway</h1>")
+    );
+    assert_eq!(fetch(app("empty"), "/worded").await.body, "my own words");
+    assert!(
+        fetch(app("replace"), "/worded")
+            .await
+            .body
+            .contains("<h1>Conflict</h1>")
+    );
+    assert_eq!(fetch(app("leave"), "/bare").await.body, "");
+}
+
+#[tokio::test]
+async fn own_error_types_with_their_own_answers_keep_working() {
+    #[derive(Debug)]
+    enum ShopError {
+        Empty,
+    }
+    impl std::fmt::Display for ShopError {
+        fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+            f.write_str("empty")
+        }
+    }
+    impl std::error::Error for ShopError {}
+    impl IntoResponse for ShopError {
+        fn into_response(self) -> Response {
+            backstop::attach((StatusCode::CONFLICT, "own answer").into_response(), self)
+        }
+    }
+    async fn cart() -> Result<String, ShopError> {
+        Err(ShopError::Empty)
+    }
+    let app = || App::new(Router::new().route("/cart", get(cart)));
+    let answer = fetch(app(), "/cart").await;
+    assert_eq!((answer.status, answer.body.as_str()), (409, "own answer"));
+    let app = app().error_handler_for(|_: Caught<ShopError>| "handled");
+    assert_eq!(fetch(app, "/cart").await.body, "handled");
+}
+
+#[tokio::test]
+async fn a_405_keeps_allow_and_has_no_blueprint() {
+    let shop = Blueprint::new("shop", Router::new().route("/k", get(|| async {})))
+        .error_handler(405, |_: Caught| "blueprint");
+    let app = App::new(Router::new())
+        .register(shop, "/shop")
+        .error_handler(405, |e: Caught| (e.status(), "app"));
+    let request = Request::post("/shop/k").body(Body::empty()).unwrap();
+    let answer = send(app.into_router().unwrap(), request).await;
+    assert_eq!(answer.body, "app");
+    assert_eq!(answer.response.headers["allow"], "GET,HEAD");
+}
+
+#[tokio::test]
+async fn an_error_in_a_handler_keeps_the_first_one() {
+    let contexts = Arc::new(Mutex::new(Vec::new()));
+    let note = Arc::clone(&contexts);
+    let app = app_that(refused)
+        .error_handler_for(|_: Caught<io::Error>| -> Result<String> { outer() })
+        .on_unhandled(move |failure| {
+            let context = failure.error().context().map(ToString::to_string);
+            note.lock().unwrap().push(context);
+        });
+    assert_eq!(fetch(app, "/x").await.status, 500);
+    assert_eq!(
+        *contexts.lock().unwrap(),
+        [Some("connection refused".to_owned())]
+    );
+}
+
+#[tokio::test]
+async fn propagated_errors_are_found_in_the_response() {
+    let app = app_that(refused).configure(|config| config.set("TESTING", true));
+    let answer = fetch(app, "/x").await;
+    let propagated = answer.response.extensions.get::<Propagated>().unwrap();
+    assert!(propagated.failure().error().is::<io::Error>());
+}
+
+#[tokio::test]
+async fn a_stream_that_fails_at_once_is_a_500() {
+    async fn broken() -> Body {
+        Body::new(Broken)
+    }
+    let app = App::new(Router::new().route("/x", get(broken)));
+    let answer = fetch(app, "/x").await;
+    assert_eq!(answer.status, 500);
+}
+
+/// A body that fails with its first piece.
+struct Broken;
+
+impl http_body::Body for Broken {
+    type Data = axum::body::Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        self: std::pin::Pin<&mut Self>,
+        _: &mut std::task::Context<'_>,
+    ) -> std::task::Poll<Option<io::Result<http_body::Frame<Self::Data>>>> {
+        std::task::Poll::Ready(Some(Err(io::Error::other("disk"))))
+    }
+}
+
+#[test]
+fn refusals_are_errors() {
+    let app: App = App::new(Router::new()).error_handler(302, |_: Caught| "");
+    assert_eq!(
+        app.into_router().unwrap_err(),
+        SetupError::NotAnErrorCode(302)
+    );
+    let blueprint = || Blueprint::new("shop", Router::new());
+    let app: App = App::new(Router::new())
+        .register(blueprint(), "/a")
+        .register(blueprint(), "/b");
+    assert_eq!(
+        app.into_router().unwrap_err().to_string(),
+        "a blueprint \"shop\" is registered already; use register_as to give this one another name"
+    );
+    let twice = || Blueprint::new("twice", Router::new().route("/x", get(|| async {})));
+    let app: App =
+        App::new(Router::new())
+            .register(twice(), "/a")
+            .register_as(twice(), "again", "/a");
+    assert!(matches!(
+        app.into_router().unwrap_err(),
+        SetupError::Routes(_)
+    ));
+    let mut app: App = App::new(Router::new());
+    let _router = app.build().unwrap();
+    assert_eq!(
+        app.register_error_handler(404, |_: Caught| "").unwrap_err(),
+        SetupError::AlreadyBuilt("an error handler")
+    );
+}
+
+#[test]
+fn handlers_that_can_never_run_are_named() {
+    let idle = Blueprint::new("idle", Router::new()).error_handler(404, |_: Caught| "");
+    let app: App = App::new(Router::new())
+        .error_handler(404, |_: Caught| "")
+        .error_handler_for(|_: Caught<NotFound>| "")
+        .error_handler_for(|_: Exact<backstop::io::ConnectionError>| "")
+        .register(idle, "/idle");
+    assert_eq!(
+        app.warnings(),
+        [
+            "of two handlers for 404 in app the first never runs",
+            "the handler for exactly ConnectionError in app never runs: ConnectionError has no values",
+            "the handlers of idle never run: it has no routes (app_error_handler is for the whole app)",
+        ]
+    );
+}
+
+#[test]
+fn explanations_tell_what_was_looked_for() {
+    let shop = Blueprint::new("shop", Router::new())
+        .error_handler_for(|_: Caught<backstop::io::ConnectionError>| "");
+    let app: App = App::new(Router::new())
+        .register(shop, "/shop")
+        .error_handler(503, |_: Caught| "");
+    let refused = || Error::from(io::Error::from(ErrorKind::ConnectionRefused));
+    let error = io::Error::from(ErrorKind::ConnectionRefused);
+    let found = app.explain(error, "/shop/cart");
+    assert_eq!(found.scope(), Some("shop"));
+    assert_eq!(found.handler(), Some("ConnectionError"));
+    let found = app.explain(refused(), "/shopping");
+    assert_eq!(
+        found.to_string(),
+        "Error in app: none\nno handler runs: the error is unhandled: it is logged and answered as a 500"
+    );
+    let found = app.explain(HttpError::new(404), "/shop/cart");
+    assert!(
+        found
+            .to_string()
+            .ends_with("no handler runs: the default page of 404 is shown")
+    );
+}
+
+#[tokio::test]
+async fn own_pages_by_name() {
+    let app = || {
+        App::new(Router::new())
+            .error_template("404.html", "missing {{ path }}")
+            .error_template("error.html", "error {{ code }}")
+    };
+    assert_eq!(fetch(app(), "/nope").await.body, "missing &#x2f;nope");
+    let app: App = App::new(Router::new()).error_template("404.html", "{{ broken");
+    assert!(matches!(
+        app.into_router().unwrap_err(),
+        SetupError::Template(_)
+    ));
+    let app: App = App::new(Router::new()).error_template("404.html", "{{ 1 / 0 }}");
+    assert!(
+        fetch(app, "/nope")
+            .await
+            .body
+            .contains("<h1>Not Found</h1>")
+    );
+}
