@@ -1,5 +1,9 @@
 //! Behaviour of the library as its users see it.
 
+mod debugger;
 mod flask_cases;
+mod program;
+mod reload;
 mod report;
+mod serve;
 mod web;

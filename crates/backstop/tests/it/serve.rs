@@ -1,0 +1,80 @@
+//! The development server over a real socket.
+
+use std::io::Write;
+
+use crate::program::{Answer, Folder, Program, command, request};
+
+fn start(name: &str) -> (Program, Folder) {
+    let folder = Folder::new(&format!("serve-{name}-{:?}", std::thread::current().id()));
+    (Program::start(&mut command(name, &folder.0)), folder)
+}
+
+#[test]
+fn a_running_request_is_finished_before_the_end() {
+    let (mut program, _folder) = start("plain");
+    let mut stream = program.connect();
+    stream
+        .write_all(request("GET", "/slow", &[], "").as_bytes())
+        .unwrap();
+    // The first answer proves that the server runs, and so that the slow request is under way.
+    assert_eq!(program.ask("/", &[]).status, 200);
+    program.signal("TERM");
+    let answer = Answer::read(&mut stream);
+    assert_eq!((answer.status, answer.body.as_str()), (200, "at last"));
+    assert_eq!(program.process.wait().unwrap().code(), Some(0));
+}
+
+#[test]
+fn an_idle_connection_does_not_keep_the_server() {
+    let (mut program, _folder) = start("plain");
+    let idle = program.connect();
+    assert_eq!(program.ask("/", &[]).status, 200);
+    program.signal("INT");
+    assert_eq!(program.process.wait().unwrap().code(), Some(0));
+    drop(idle);
+}
+
+#[test]
+fn what_is_no_http_is_answered_and_the_server_goes_on() {
+    let (program, _folder) = start("plain");
+    assert_eq!(program.send("nonsense\r\n\r\n").status, 400);
+    let long = "x".repeat(1 << 20);
+    let huge = request("GET", "/", &[&format!("X-Long: {long}")], "");
+    assert_eq!(program.send(&huge).status, 431);
+    assert_eq!(program.ask("/", &[]).status, 200);
+}
+
+#[test]
+fn without_debug_mode_nothing_of_it_is_there() {
+    let (mut program, _folder) = start("plain");
+    let answer = program.ask("/broken", &["Accept: text/html"]);
+    assert_eq!(answer.status, 500);
+    assert!(!answer.body.contains("ParseIntError") && !answer.body.contains("Drawer"));
+    let own = program.ask("/_backstop/debugger/errors/x", &[]);
+    assert_eq!(own.status, 404);
+    program.signal("TERM");
+    program.process.wait().unwrap();
+    assert!(
+        program.said.iter().any(|line| line == " * Debug mode: off"),
+        "{:?}",
+        program.said
+    );
+    assert!(!program.said.iter().any(|line| line.contains("PIN")));
+}
+
+#[test]
+fn debug_mode_refuses_a_public_address() {
+    let folder = Folder::new("public");
+    let output = command("public", &folder.0).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(3));
+    assert!(said.contains("set DEBUG_ON_PUBLIC_ADDRESS"), "{said}");
+}
+
+#[test]
+fn an_external_debugger_gets_plain_pages() {
+    let (program, _folder) = start("external");
+    let answer = program.ask("/broken", &["Accept: text/html"]);
+    assert_eq!(answer.status, 500);
+    assert!(!answer.body.contains("bs-trace"));
+}
