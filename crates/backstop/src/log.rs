@@ -2,7 +2,8 @@
 //!
 //! Records go through `tracing`.
 //! Unhandled errors have the target `backstop`, errors that left the application or broke a stream
-//! `backstop::server`.
+//! `backstop::server`, clients that left `backstop::client`, warnings when the app is built
+//! `backstop::setup`.
 //! Each has the fields `method`, `path`, `route`, `request_id`, `error` (its text), `error_kind`,
 //! `caused_by` and `error_place` (the line of the `?`); control characters are escaped, so that a
 //! request cannot write lines of its own.
@@ -215,7 +216,7 @@ pub(crate) fn answering(failure: &Failure, on: &str) {
 /// Records that nobody waits for an answer any more. That is no error of ours.
 pub(crate) fn abandoned(request: &RequestFacts) {
     tracing::info!(
-        target: "backstop",
+        target: "backstop::client",
         method = %request.parts.method,
         path = %escape_controls(request.parts.uri.path()),
         request_id = request.id(),

@@ -382,11 +382,11 @@ impl<S: Clone + Send + Sync + 'static> App<S> {
     /// let app: App = App::new(Router::new())
     ///     .error_template("error.html", "<h1>{{ name }}</h1> {{ path }}");
     /// # use tower::ServiceExt;
-    /// # let request = axum::http::Request::get("/a<b").body(axum::body::Body::empty())?;
+    /// # let request = axum::http::Request::get("/a&b").body(axum::body::Body::empty())?;
     /// # let response = app.into_router()?.oneshot(request).await?;
     /// # assert_eq!(response.status(), 404);
     /// # let body = axum::body::to_bytes(response.into_body(), 1000).await?;
-    /// # assert_eq!(body, "<h1>Not Found</h1> &#x2f;a&lt;b");
+    /// # assert_eq!(body, "<h1>Not Found</h1> &#x2f;a&amp;b");
     /// # Ok(()) }
     /// ```
     pub fn error_template(mut self, name: impl Into<String>, source: impl Into<String>) -> Self {
@@ -465,7 +465,7 @@ impl App {
         let switches =
             Switches::of(&self.config).map_err(|error| SetupError::Setting(error.to_string()))?;
         for warning in self.warnings() {
-            tracing::warn!(target: "backstop", "{warning}");
+            tracing::warn!(target: "backstop::setup", "{warning}");
         }
         let mut templates = self.templates.clone();
         if let Some(directory) = self.config.text("ERROR_TEMPLATES") {
@@ -571,6 +571,15 @@ fn warnings_of<S>(scope: &Scope<S>, name: &str) -> Vec<String> {
         .collect()
 }
 
+/// Tells whether a blueprint or one inside it has routes.
+fn has_routes<S: Clone + Send + Sync + 'static>(blueprint: &Blueprint<S>) -> bool {
+    blueprint.router.has_routes()
+        || blueprint
+            .children
+            .iter()
+            .any(|(child, _)| has_routes(child))
+}
+
 fn warnings_in<S: Clone + Send + Sync + 'static>(
     blueprint: &Blueprint<S>,
     outer: &str,
@@ -579,8 +588,7 @@ fn warnings_in<S: Clone + Send + Sync + 'static>(
     let name = format!("{outer}{}", blueprint.name);
     warnings.extend(warnings_of(&blueprint.scope, &name));
     warnings.extend(warnings_of(&blueprint.app_wide, &name));
-    let has_routes = blueprint.router.has_routes();
-    if !has_routes && blueprint.scope.has_handlers() {
+    if !has_routes(blueprint) && blueprint.scope.has_handlers() {
         warnings.push(format!(
             "the handlers of {name} never run: it has no routes (app_error_handler is for the whole app)"
         ));

@@ -21,7 +21,7 @@
 //! let app = App::new(Router::new().route("/add", post(add))).error_handler_for(no_json);
 //! # use tower::ServiceExt;
 //! # let request = axum::http::Request::post("/add").header("content-type", "application/json");
-//! # let response = app.into_router()?.oneshot(request.body("[1, true]".into())?).await?;
+//! # let response = app.into_router()?.oneshot(request.body(axum::body::Body::from("[1, true]"))?).await?;
 //! # assert_eq!(response.status(), 422);
 //! # let body = axum::body::to_bytes(response.into_body(), 1000).await?;
 //! # assert_eq!(body, "send a list of numbers");

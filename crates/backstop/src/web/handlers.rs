@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::error::Error as StdError;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::ops::Deref;
+use std::sync::Arc;
 
 use crate::Error;
 use crate::error::{CHAIN_MAX, source_of};
@@ -395,7 +396,7 @@ pub(crate) fn find<'h, H: Clone + 'h, T: Deref<Target = Table<H>>>(
 /// The look-up alone, for the bench.
 #[doc(hidden)]
 #[derive(Debug)]
-pub struct Lookup(Vec<Box<Table<usize>>>);
+pub struct Lookup(Vec<Arc<Table<usize>>>);
 
 impl Lookup {
     /// Spreads a handler for each kind over scopes, and one for each of twenty codes.
@@ -408,7 +409,7 @@ impl Lookup {
         for (number, code) in (400..410).chain(500..510).enumerate() {
             tables[number % scopes].insert(On::Code(code), number);
         }
-        Self(tables.into_iter().map(Box::new).collect())
+        Self(tables.into_iter().map(Arc::new).collect())
     }
 
     #[doc(hidden)]
