@@ -7,13 +7,27 @@ use anyhow::Context;
 use backstop_protocol::Event;
 use serde::Serialize;
 
-use super::{GroupHash, Grouper, Part};
+use super::replay::{Changes, Replay};
+use super::{GroupHash, Grouper, Part, Rules, VERSION};
+use crate::model::ProjectId;
+use crate::store::Store;
 
-/// What `backstop group` writes.
-#[derive(Debug, Clone, Copy, Default)]
+/// How `backstop group` groups and what it writes.
+#[derive(Debug, Default)]
 pub struct Options {
     /// Adds title, reason and hashes to every line.
     pub explain: bool,
+    /// The version of the algorithm; `None` means the newest.
+    pub version: Option<u16>,
+    /// The project's rules.
+    pub rules: Rules,
+}
+
+impl Options {
+    fn grouper(self) -> anyhow::Result<Grouper> {
+        let grouper = Grouper::new().with_rules(self.rules);
+        Ok(grouper.with_version(self.version.unwrap_or(VERSION))?)
+    }
 }
 
 /// Groups one event payload per input line and writes one JSON line for each:
@@ -26,7 +40,8 @@ pub struct Options {
 /// - A line is no event.
 /// - Reading or writing fails.
 pub fn run(reader: impl BufRead, mut writer: impl Write, options: Options) -> anyhow::Result<()> {
-    let grouper = Grouper::new();
+    let explain = options.explain;
+    let grouper = options.grouper()?;
     let mut issues = Issues::default();
     for (index, line) in reader.lines().enumerate() {
         let line = line.context("cannot read the events")?;
@@ -41,13 +56,13 @@ pub fn run(reader: impl BufRead, mut writer: impl Write, options: Options) -> an
         let answer = Answer {
             event_id: event.event_id.to_string(),
             group: group.to_string(),
-            version: options.explain.then_some(grouping.version),
-            title: options.explain.then_some(&grouping.title),
-            reason: options.explain.then_some(&grouping.reason),
+            version: explain.then_some(grouping.version),
+            title: explain.then_some(&grouping.title),
+            reason: explain.then_some(&grouping.reason),
             hashes: grouping
                 .keys
                 .iter()
-                .filter(|_| options.explain)
+                .filter(|_| explain)
                 .map(|key| AnswerHash {
                     hash: key.hash.to_string(),
                     part: key.part,
@@ -58,6 +73,21 @@ pub fn run(reader: impl BufRead, mut writer: impl Write, options: Options) -> an
         writer.write_all(b"\n").context("cannot write the groups")?;
     }
     writer.flush().context("cannot write the groups")
+}
+
+/// Groups the stored events of a project again, with another version or other rules, and returns
+/// which issues that would merge and split. Nothing is changed.
+///
+/// # Errors
+///
+/// - The store cannot be read.
+/// - There is no such version.
+pub fn replay(store: &Store, project: ProjectId, options: Options) -> anyhow::Result<Changes> {
+    let mut replay = Replay::new(options.grouper()?);
+    store
+        .each_event(project, |issue, event| replay.add(issue, event))
+        .context("cannot read the stored events")?;
+    Ok(replay.changes())
 }
 
 #[derive(Serialize)]

@@ -19,6 +19,7 @@ mod learn;
 mod matcher;
 mod message;
 mod name;
+pub mod replay;
 mod rules;
 mod site;
 mod stack_rules;
@@ -41,6 +42,26 @@ use stack_rules::StackRule;
 
 /// The version of the algorithm that new hashes are made with.
 pub const VERSION: u16 = 1;
+
+type Algorithm = fn(&Event, &[FingerprintRule], &Mutex<Learned>) -> Grouping;
+
+/// Every version that was ever released, so that stored hashes keep their meaning.
+const ALGORITHMS: &[(u16, Algorithm)] = &[
+    #[cfg(test)]
+    (0, tests::by_title),
+    (1, v1::group),
+];
+
+fn algorithm(version: u16) -> Result<Algorithm, UnknownVersion> {
+    let known = ALGORITHMS.iter().find(|(known, _)| *known == version);
+    known
+        .map(|(_, algorithm)| *algorithm)
+        .ok_or(UnknownVersion(version))
+}
+
+/// There is no such version of the algorithm.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnknownVersion(u16);
 
 /// The digest of what identifies a group, under one version of the algorithm.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -85,6 +106,8 @@ pub enum Part {
 /// One hash of an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupKey {
+    /// The version of the algorithm that made the hash.
+    pub version: u16,
     /// The hash.
     pub hash: GroupHash,
     /// What it was made from.
@@ -182,10 +205,23 @@ impl std::error::Error for RuleError {}
 ///
 /// Shared between threads; what it learns (functions that raise for everybody) is bounded and
 /// can be stored with [`Grouper::learned`] and [`Grouper::restore`].
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Grouper {
+    algorithm: Algorithm,
+    previous: Option<Algorithm>,
     rules: Rules,
     learned: Mutex<Learned>,
+}
+
+impl Default for Grouper {
+    fn default() -> Grouper {
+        Grouper {
+            algorithm: v1::group,
+            previous: None,
+            rules: Rules::default(),
+            learned: Mutex::default(),
+        }
+    }
 }
 
 impl Grouper {
@@ -200,7 +236,7 @@ impl Grouper {
         let learned = serde_json::from_slice(learned).unwrap_or_default();
         Grouper {
             learned: Mutex::new(learned),
-            rules: Rules::default(),
+            ..Grouper::default()
         }
     }
 
@@ -210,6 +246,29 @@ impl Grouper {
         learned
             .take_changed()
             .then(|| serde_json::to_vec(&*learned).unwrap_or_default())
+    }
+
+    /// Groups with another version of the algorithm than [`VERSION`].
+    ///
+    /// # Errors
+    ///
+    /// If there is no such version.
+    pub fn with_version(mut self, version: u16) -> Result<Grouper, UnknownVersion> {
+        self.algorithm = algorithm(version)?;
+        Ok(self)
+    }
+
+    /// Looks for issues by the hashes of an older version as well, after its own.
+    ///
+    /// This is the transition after a change of the version: an issue that was made under the
+    /// old one takes the new hashes when its next event comes, instead of being made again.
+    ///
+    /// # Errors
+    ///
+    /// If there is no such version.
+    pub fn with_previous(mut self, version: u16) -> Result<Grouper, UnknownVersion> {
+        self.previous = Some(algorithm(version)?);
+        Ok(self)
     }
 
     /// Replaces the project's rules.
@@ -227,7 +286,15 @@ impl Grouper {
 
     /// Returns the group of an event that was normalised.
     pub fn group(&self, event: &Event) -> Grouping {
-        v1::group(event, &self.rules.fingerprints, &self.learned)
+        let run = |algorithm: Algorithm| algorithm(event, &self.rules.fingerprints, &self.learned);
+        let mut grouping = run(self.algorithm);
+        if let Some(previous) = self.previous {
+            let older = run(previous).keys.into_iter().filter(|key| key.find);
+            grouping
+                .keys
+                .extend(older.map(|key| GroupKey { keep: false, ..key }));
+        }
+        grouping
     }
 }
 
@@ -260,6 +327,7 @@ fn recompute_in_app(event: &mut Event) {
 }
 
 fn normalise_stack(platform: Option<&str>, stack: &mut Stacktrace) {
+    stack.frames.iter_mut().for_each(take_back);
     let says_own = stack.frames.iter().any(|frame| frame.in_app == Some(true));
     for frame in &mut stack.frames {
         let verdict = match in_app(platform, frame) {
@@ -272,22 +340,39 @@ fn normalise_stack(platform: Option<&str>, stack: &mut Stacktrace) {
     }
 }
 
+/// Sets the flag and notes beside the frame what the sender said.
 fn set_in_app(frame: &mut Frame, verdict: bool) {
     if frame.in_app == Some(verdict) {
         return;
     }
-    let before = match frame.in_app {
-        None => -1,
-        Some(flag) => i32::from(flag),
-    };
+    let before = frame.in_app.map_or(-1, i32::from);
     frame.in_app = Some(verdict);
-    // A second pass must not overwrite what the sender said.
+    // A second change must not overwrite what the sender said.
     match &mut frame.data {
         Some(Value::Object(data)) => {
             data.entry("orig_in_app").or_insert_with(|| json!(before));
         }
         Some(_) => {}
         None => frame.data = Some(json!({ "orig_in_app": before })),
+    }
+}
+
+/// Takes back what an earlier pass decided, so that a stored event can be grouped anew.
+fn take_back(frame: &mut Frame) {
+    let Some(Value::Object(data)) = &mut frame.data else {
+        return;
+    };
+    data.remove("grouping");
+    data.remove("category");
+    if let Some(before) = data.remove("orig_in_app") {
+        frame.in_app = match before.as_i64() {
+            Some(0) => Some(false),
+            Some(1) => Some(true),
+            _ => None,
+        };
+    }
+    if data.is_empty() {
+        frame.data = None;
     }
 }
 
@@ -352,3 +437,106 @@ impl fmt::Display for ParseGroupHashError {
 }
 
 impl std::error::Error for ParseGroupHashError {}
+
+impl fmt::Display for UnknownVersion {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let known: Vec<String> = ALGORITHMS
+            .iter()
+            .map(|(known, _)| known.to_string())
+            .collect();
+        write!(
+            f,
+            "no grouping version {}; there is {}",
+            self.0,
+            known.join(", ")
+        )
+    }
+}
+
+impl std::error::Error for UnknownVersion {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What the simplest trackers do, as the older version in a transition.
+    pub(super) fn by_title(event: &Event, _: &[FingerprintRule], _: &Mutex<Learned>) -> Grouping {
+        let ty = event
+            .exception
+            .last()
+            .and_then(|exception| exception.ty.as_deref());
+        let key = GroupKey {
+            version: 0,
+            hash: GroupHash::of(0, &[], [ty.unwrap_or_default()]),
+            part: Part::Message,
+            find: true,
+            keep: true,
+        };
+        Grouping {
+            version: 0,
+            keys: vec![key],
+            title: ty.unwrap_or_default().to_owned(),
+            culprit: String::new(),
+            reason: "every event of this type".to_owned(),
+        }
+    }
+
+    fn event(function: &str) -> Event {
+        let event = json!({"platform": "python", "exception": [{"type": "KeyError", "stacktrace": {
+            "frames": [
+                {"module": "shop", "function": function},
+                {"module": "json", "function": "loads", "filename": "/usr/lib/python3/json.py"},
+            ],
+        }}]});
+        Event::decode(event.to_string().as_bytes()).unwrap()
+    }
+
+    #[test]
+    fn flags_are_noted_and_taken_back() {
+        let mut event = event("total");
+        normalise(&mut event);
+        let once = event.clone();
+        normalise(&mut event);
+        assert_eq!(event, once);
+        let frames = &event.exception[0].stacktrace.as_ref().unwrap().frames;
+        assert_eq!(
+            (frames[0].in_app, frames[1].in_app),
+            (Some(true), Some(false))
+        );
+        assert_eq!(frames[1].data, Some(json!({"orig_in_app": -1})));
+        let rules = Rules::parse("", "function:loads +app").unwrap();
+        Grouper::new().with_rules(rules).normalise(&mut event);
+        let frames = &event.exception[0].stacktrace.as_ref().unwrap().frames;
+        assert_eq!(frames[1].in_app, Some(true));
+    }
+
+    #[test]
+    fn an_old_issue_takes_the_new_hashes() {
+        let mut issues = command::Issues::default();
+        let old = Grouper::new().with_version(0).unwrap();
+        let issue = issues.assign(&old.group(&event("total")));
+        let transition = Grouper::new().with_previous(0).unwrap();
+        let mut event = event("total");
+        normalise(&mut event);
+        let grouping = transition.group(&event);
+        assert_eq!(issues.assign(&grouping), issue);
+        // The transition is over, and the issue is found by its new hashes.
+        assert_eq!(issues.assign(&Grouper::new().group(&event)), issue);
+        let error = Grouper::new().with_version(7).unwrap_err();
+        assert_eq!(error.to_string(), "no grouping version 7; there is 0, 1");
+    }
+
+    #[test]
+    fn what_was_learned_survives_a_restart() {
+        let grouper = Grouper::new();
+        assert_eq!(grouper.learned(), None);
+        let mut event = event("total");
+        event.release = Some("1".into());
+        event.exception[0].stacktrace.as_mut().unwrap().frames[0].module = Some("a.b".into());
+        normalise(&mut event);
+        let before = grouper.group(&event);
+        let learned = grouper.learned().unwrap();
+        assert_eq!(Grouper::restore(&learned).group(&event), before);
+        assert_eq!(Grouper::restore(b"nonsense").group(&event), before);
+    }
+}

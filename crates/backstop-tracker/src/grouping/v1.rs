@@ -210,6 +210,7 @@ impl Keys {
                 key.keep |= keep;
             }
             None => self.keys.push(GroupKey {
+                version: VERSION,
                 hash,
                 part,
                 find,

@@ -20,7 +20,7 @@ use super::{Store, outcome};
 use crate::alert::{Change, History, due};
 use crate::codec::Codec;
 use crate::digest::{Prepared, Stored};
-use crate::grouping::GroupHash;
+use crate::grouping::{GroupHash, GroupKey};
 use crate::model::{AlertKind, AlertRule, IssueId, Key, ProjectId, Status};
 use crate::retention::{bucket_start, day_of, minute_of};
 
@@ -205,7 +205,7 @@ fn find_or_create_issue(
 ) -> Result<(IssueId, bool), Fault> {
     let mut found = None;
     for key in event.keys.iter().filter(|key| key.find) {
-        found = find_group(tx, caches, event, key.hash)?;
+        found = find_group(tx, caches, event.project, key)?;
         if found.is_some() {
             break;
         }
@@ -215,14 +215,14 @@ fn find_or_create_issue(
         None => create_issue(tx, event)?,
     };
     for key in event.keys.iter().filter(|key| key.keep) {
-        if find_group(tx, caches, event, key.hash)?.is_none() {
+        if find_group(tx, caches, event.project, key)?.is_none() {
             tx.prepare_cached(
                 "INSERT INTO issue_hash (project, version, hash, issue) VALUES (?, ?, ?, ?)",
             )?
-            .execute((event.project, event.version, key.hash.as_bytes(), issue))?;
+            .execute((event.project, key.version, key.hash.as_bytes(), issue))?;
             caches
                 .groups
-                .insert((event.project, event.version, key.hash), issue);
+                .insert((event.project, key.version, key.hash), issue);
         }
     }
     Ok((issue, found.is_none()))
@@ -231,10 +231,10 @@ fn find_or_create_issue(
 fn find_group(
     tx: &Transaction<'_>,
     caches: &mut Caches,
-    event: &Prepared,
-    hash: GroupHash,
+    project: ProjectId,
+    key: &GroupKey,
 ) -> Result<Option<IssueId>, Fault> {
-    let group = (event.project, event.version, hash);
+    let group = (project, key.version, key.hash);
     if let Some(issue) = caches.groups.get(&group) {
         return Ok(Some(*issue));
     }
@@ -242,7 +242,7 @@ fn find_group(
         .prepare_cached(
             "SELECT issue FROM issue_hash WHERE project = ? AND version = ? AND hash = ?",
         )?
-        .query_row((event.project, event.version, hash.as_bytes()), |row| {
+        .query_row((project, key.version, key.hash.as_bytes()), |row| {
             row.get(0).map(IssueId)
         })
         .optional()?;

@@ -13,7 +13,7 @@ use super::{Store, project_from_sql};
 use crate::codec::{Codec, Dictionary};
 use crate::model::{EventLine, EventPlace, IssueId, ProjectId, StoredEvent, Which};
 
-const EVENT_COLUMNS: &str = "SELECT e.id, e.project, e.issue, e.timestamp, e.received, e.dictionary, e.size, e.sum, e.body, e.seq FROM event e";
+pub(super) const EVENT_COLUMNS: &str = "SELECT e.id, e.project, e.issue, e.timestamp, e.received, e.dictionary, e.size, e.sum, e.body, e.seq FROM event e";
 
 impl Store {
     /// Returns an event of a project with its body.
@@ -116,7 +116,7 @@ impl Store {
         })
     }
 
-    fn unpack(&self, row: &EventRow) -> Result<StoredEvent, Error> {
+    pub(super) fn unpack(&self, row: &EventRow) -> Result<StoredEvent, Error> {
         let dictionary = row.dictionary.map(|id| self.dictionary(id)).transpose()?;
         let damaged = || {
             Error::new(
@@ -196,10 +196,10 @@ impl Dictionaries {
 }
 
 /// A row before its body is unpacked, which needs no transaction.
-struct EventRow {
+pub(super) struct EventRow {
     id: EventId,
     project: ProjectId,
-    issue: IssueId,
+    pub(super) issue: IssueId,
     timestamp: Timestamp,
     received: Timestamp,
     dictionary: Option<u32>,
@@ -224,7 +224,7 @@ fn one_event<const N: usize>(
     row.ok_or_else(|| no_event().into())
 }
 
-fn event_of_row(row: &Row<'_>) -> rusqlite::Result<EventRow> {
+pub(super) fn event_of_row(row: &Row<'_>) -> rusqlite::Result<EventRow> {
     Ok(EventRow {
         id: EventId::from_bytes(row.get(0)?),
         project: project_from_sql(row.get(1)?),

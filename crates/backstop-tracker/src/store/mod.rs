@@ -21,6 +21,7 @@ mod maintain;
 mod outcome;
 mod project;
 mod record;
+mod replay;
 mod schema;
 mod search;
 
