@@ -68,6 +68,17 @@ Example:
 Example:
   backstop restore /backup/backstop-2026-11-22 /var/lib/backstop")]
     Restore(CopyArgs),
+    /// Group events from standard input, or show what another grouping would change
+    #[command(after_help = "\
+Examples:
+  backstop group < events.jsonl
+  backstop group --explain < events.jsonl
+  backstop group --data /var/lib/backstop --project shop --fingerprint-rules new-rules.txt
+
+Reads one event payload a line and writes {\"event_id\":…,\"group\":…} a line.
+With --project it groups the stored events of a project again and shows which issues would merge and
+split; nothing is changed, and a server may go on running.")]
+    Group(GroupArgs),
     /// The shop of the demonstration
     #[command(hide = true)]
     DemoShop(DemoShopArgs),
@@ -180,6 +191,30 @@ pub(crate) struct CheckArgs {
     pub(crate) mend: bool,
     /// Print JSON
     #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct GroupArgs {
+    /// Add title, reason and hashes to every line
+    #[arg(long)]
+    pub(crate) explain: bool,
+    /// The version of the grouping algorithm [default: the newest]
+    #[arg(long, value_name = "N")]
+    pub(crate) version: Option<u16>,
+    /// Fingerprint rules, one a line
+    #[arg(long, value_name = "FILE")]
+    pub(crate) fingerprint_rules: Option<PathBuf>,
+    /// Stack-trace rules, one a line
+    #[arg(long, value_name = "FILE")]
+    pub(crate) stack_rules: Option<PathBuf>,
+    /// Group the stored events of this project again: its slug, or ORGANIZATION/PROJECT
+    #[arg(long, value_name = "PROJECT")]
+    pub(crate) project: Option<String>,
+    #[command(flatten)]
+    pub(crate) data: Data,
+    /// Print JSON, with --project
+    #[arg(long, requires = "project")]
     pub(crate) json: bool,
 }
 

@@ -1,6 +1,7 @@
 //! What each command does.
 
-use std::io::{IsTerminal, Write};
+use std::io::{BufWriter, IsTerminal, Write};
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -8,10 +9,11 @@ use serde_json::json;
 
 use crate::app::now;
 use crate::cli::{
-    CheckArgs, Command, CopyArgs, Data, ListArgs, ProjectCommand, ProjectCreateArgs, TokenCommand,
-    TokenCreateArgs, UserArgs, UserCommand,
+    CheckArgs, Command, CopyArgs, Data, GroupArgs, ListArgs, ProjectCommand, ProjectCreateArgs,
+    TokenCommand, TokenCreateArgs, UserArgs, UserCommand,
 };
 use crate::config::LISTEN_DEFAULT;
+use crate::grouping::{self, Rules};
 use crate::model::{Key, NewProject, Project, ProjectId};
 use crate::serve;
 use crate::store::{self, Store};
@@ -41,6 +43,7 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
         Command::Check(args) => check(&args),
         Command::Backup(args) => backup(&args),
         Command::Restore(args) => restore(&args),
+        Command::Group(args) => group(&args),
     }
 }
 
@@ -103,6 +106,44 @@ fn backup(args: &CopyArgs) -> Result<ExitCode> {
 fn restore(args: &CopyArgs) -> Result<ExitCode> {
     store::restore(&args.from, &args.to).context("nothing was restored")?;
     print(format_args!("restored to {}", args.to.display()))
+}
+
+fn group(args: &GroupArgs) -> Result<ExitCode> {
+    let read = |path: &Option<PathBuf>| match path {
+        Some(path) => {
+            std::fs::read_to_string(path).with_context(|| format!("cannot read {}", path.display()))
+        }
+        None => Ok(String::new()),
+    };
+    let rules = Rules::parse(&read(&args.fingerprint_rules)?, &read(&args.stack_rules)?)
+        .context("cannot use the rules")?;
+    let options = grouping::command::Options {
+        explain: args.explain,
+        version: args.version,
+        rules,
+    };
+    let Some(name) = &args.project else {
+        let input = std::io::stdin().lock();
+        let output = BufWriter::new(std::io::stdout().lock());
+        return grouping::command::run(input, output, options).map(|()| ExitCode::SUCCESS);
+    };
+    let store = open(&args.data)?;
+    let projects = store.projects()?;
+    let mut named = projects.iter().filter(|project| {
+        project.slug == *name || format!("{}/{}", project.organization, project.slug) == *name
+    });
+    let project = named
+        .next()
+        .with_context(|| format!("no project {name:?}"))?;
+    anyhow::ensure!(
+        named.next().is_none(),
+        "several organizations have a project {name:?}; give ORGANIZATION/PROJECT"
+    );
+    let changes = grouping::command::replay(&store, project.id, options)?;
+    match args.json {
+        true => print(serde_json::to_string(&changes).context("cannot write JSON")?),
+        false => print(changes.to_string().trim_end()),
+    }
 }
 
 fn open(data: &Data) -> Result<Store> {

@@ -17,7 +17,7 @@ use serde_json::Value;
 use tokio::sync::{Notify, oneshot};
 
 use crate::codec::{Codec, Packed};
-use crate::grouping::{self, GroupKey, Grouper, Grouping};
+use crate::grouping::{GroupKey, Grouper, Grouping};
 use crate::metrics::{Gauge, Metrics, add};
 use crate::model::{IssueId, Key, ProjectId};
 use crate::store::apply::Applied;
@@ -161,13 +161,13 @@ impl Digest {
     /// [`SubmitError::Unavailable`] if what was learned about a project cannot be read, which
     /// happens once per project.
     pub fn prepare(&self, incoming: Incoming, mut event: Event) -> Result<Prepared, SubmitError> {
-        let grouper = self.grouper(incoming.project)?;
-        grouping::normalise(&mut event);
+        let grouper = self.grouper(incoming.project, incoming.received)?;
+        grouper.normalise(&mut event);
         let grouping = grouper.group(&event);
         Ok(prepare(&self.codec, incoming, &event, grouping))
     }
 
-    fn grouper(&self, project: ProjectId) -> Result<Arc<Grouper>, SubmitError> {
+    fn grouper(&self, project: ProjectId, now: Timestamp) -> Result<Arc<Grouper>, SubmitError> {
         let known = self.groupers.read().unwrap_or_else(PoisonError::into_inner);
         if let Some(grouper) = known.get(&project) {
             return Ok(Arc::clone(grouper));
@@ -177,7 +177,15 @@ impl Digest {
             .store
             .learned(project)
             .map_err(|error| unavailable(&error))?;
-        let grouper = Grouper::restore(&learned);
+        let grouper = match self.store.project(project) {
+            Ok(known) => Grouper::restore(&learned)
+                .with_settings(&known.settings, now)
+                .unwrap_or_else(|reason| {
+                    tracing::error!(%project, reason, "the default grouping is used");
+                    Grouper::restore(&learned)
+                }),
+            Err(_) => Grouper::restore(&learned),
+        };
         match self.store.latest_dictionary(project) {
             Ok(Some(dictionary)) => self.codec.set_dictionary(project, dictionary),
             Ok(None) => {}
@@ -215,6 +223,21 @@ impl Digest {
         if let Some((project, dictionary)) = self.store.train(now)? {
             self.codec.set_dictionary(project, dictionary);
         }
+        Ok(())
+    }
+
+    /// Reads a project's settings of grouping again before its next event.
+    ///
+    /// # Errors
+    ///
+    /// If what was learned cannot be written down.
+    pub fn reload_grouping(&self, project: ProjectId) -> Result<(), Error> {
+        self.keep_learned()?;
+        let mut known = self
+            .groupers
+            .write()
+            .unwrap_or_else(PoisonError::into_inner);
+        known.remove(&project);
         Ok(())
     }
 

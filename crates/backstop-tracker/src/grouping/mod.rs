@@ -21,6 +21,7 @@ mod message;
 mod name;
 pub mod replay;
 mod rules;
+mod settings;
 mod site;
 mod stack_rules;
 mod statement;
