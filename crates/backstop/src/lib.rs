@@ -48,8 +48,17 @@ pub use web::{
     Address, AfterHook, AfterOutcome, App, BareStatus, BeforeHook, BeforeOutcome, Blueprint, Catch,
     Caught, ErrorHandler, Exact, Explanation, Extension, Failure, Format, FromFailure, Panic, Plan,
     Propagated, Run, RunError, SetupError, TeardownOutcome, attach, extract, format_for, init_app,
-    serve, serve_until,
+    serve, serve_until, testing,
 };
+
+/// Guides for people who come from somewhere.
+pub mod guide {
+    #[doc = include_str!("../docs/from_flask.md")]
+    pub mod from_flask {}
+
+    #[doc = include_str!("../docs/from_axum.md")]
+    pub mod from_axum {}
+}
 
 /// What the macros write. Not for use by hand.
 #[doc(hidden)]

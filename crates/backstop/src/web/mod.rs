@@ -21,6 +21,7 @@ mod scope;
 mod serve;
 mod stream;
 mod template;
+pub mod testing;
 
 pub use app::{App, Extension, init_app};
 pub use blueprint::Blueprint;
