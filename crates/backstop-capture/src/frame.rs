@@ -103,6 +103,8 @@ pub struct Variable {
     pub shadowed: bool,
     /// The value; [`Value::Missing`] with the state where there is none.
     pub value: Value,
+    /// The value's first bytes, where [`Limits::raw_bytes`](crate::Limits::raw_bytes) asks for them.
+    pub raw: Vec<u8>,
 }
 
 /// What kind of variable.

@@ -41,6 +41,10 @@ pub struct Limits {
     pub time: Duration,
     /// Captures with values of one and the same stack in one second; more have addresses only.
     pub per_place_per_second: u32,
+    /// Bytes of each value that are kept as they lie in memory, to compare with a debugger.
+    ///
+    /// They are not redacted beyond what is hidden by name and type; 0, the default, keeps none.
+    pub raw_bytes: usize,
 }
 
 impl Default for Limits {
@@ -56,6 +60,7 @@ impl Default for Limits {
             memory_bytes: 8 << 20,
             time: Duration::from_millis(50),
             per_place_per_second: 20,
+            raw_bytes: 0,
         }
     }
 }

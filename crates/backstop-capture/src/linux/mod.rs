@@ -6,6 +6,7 @@ mod debug_file;
 mod frames;
 mod function;
 mod lazy;
+mod library;
 mod line;
 mod location;
 mod memory;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::location::Place;
 use super::render::{LEN_MAX, Renderer, Result};
-use super::ty::{Field, Kind, Type, Variants};
+use super::ty::{Field, Kind, Type};
 use crate::{State, Value};
 
 /// Wrappers inside wrappers that are searched for a field.
@@ -43,7 +43,7 @@ impl Part {
     }
 
     /// The nearest field of a name, inside wrappers.
-    fn find(&self, name: &str) -> Option<Part> {
+    pub(super) fn find(&self, name: &str) -> Option<Part> {
         self.search(WRAPPERS_MAX, &|part, field| {
             field == name && part.ty.size > 0
         })
@@ -79,7 +79,7 @@ impl Part {
     }
 
     /// What is left when wrappers of a single field that has a size are taken off.
-    fn innermost(&self) -> Part {
+    pub(super) fn innermost(&self) -> Part {
         let mut part = self.clone();
         for _ in 0..WRAPPERS_MAX {
             let sized: Vec<Part> = part
@@ -196,26 +196,8 @@ impl Renderer<'_> {
                 let inner = part.innermost();
                 Some(self.atomic(&inner, base))
             }
-            _ => None,
+            _ => self.known_library(&part),
         }
-    }
-
-    /// Enums whose `Debug` shows only what is inside.
-    fn known_enum(&mut self, part: &Part, variants: &Variants) -> Option<Result<Value>> {
-        const TRANSPARENT: [&str; 3] = [
-            "core::net::ip_addr::IpAddr",
-            "core::net::socket_addr::SocketAddr",
-            "alloc::borrow::Cow",
-        ];
-        if !TRANSPARENT.contains(&part.ty.base.as_str()) {
-            return None;
-        }
-        let variant = match self.active(variants, &part.place) {
-            Ok(variant) => variant,
-            Err(state) => return Some(Err(state)),
-        };
-        let content = part.of(&variant.field)?.field("__0")?;
-        Some(self.transparent(content.ty, &content.place))
     }
 
     fn vec(&mut self, vec: &Part) -> Option<Result<Value>> {
@@ -239,7 +221,7 @@ impl Renderer<'_> {
     }
 
     /// The address and length of a `Vec`, if they can be those of one.
-    fn vec_place(&self, vec: &Part) -> Option<Result<(u64, u64)>> {
+    pub(super) fn vec_place(&self, vec: &Part) -> Option<Result<(u64, u64)>> {
         let len = vec.field("len")?;
         let pointer = vec.find("ptr")?.pointer()?;
         let capacity = vec.find("cap")?.innermost();
@@ -518,7 +500,7 @@ impl Renderer<'_> {
             if is_text {
                 return self.text(address.wrapping_add(offset), extra);
             }
-            let element = counted.ty.parameter("T").and_then(|ty| match &ty.kind {
+            let element = data.and_then(Field::ty).and_then(|ty| match &ty.kind {
                 Kind::Array(Some(element), _) => Some(element.ty()),
                 _ => None,
             });
@@ -610,7 +592,7 @@ impl Renderer<'_> {
         let name = once.ty.short().to_owned();
         let empty = Value::Symbol("<uninit>".to_owned());
         if let Some(state) = once.field("once") {
-            const COMPLETE: u128 = 3; // `std`'s futex-based `Once`, the only one on Linux.
+            const COMPLETE: u128 = 0; // `std`'s futex-based `Once`, the only one on Linux.
             let (state, value) = (state.innermost(), once.field("value")?);
             return Some(
                 state
@@ -682,7 +664,7 @@ impl Renderer<'_> {
         Some(Ok(Value::Formatted(format!("{start}{dots}{end}"))))
     }
 
-    fn bytes_text<const N: usize>(
+    pub(super) fn bytes_text<const N: usize>(
         &mut self,
         part: &Part,
         text: impl Fn([u8; N]) -> String,

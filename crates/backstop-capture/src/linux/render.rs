@@ -65,6 +65,18 @@ impl<'a> Renderer<'a> {
         }
     }
 
+    /// The first bytes of a value as they lie in memory, where the limits ask for them.
+    pub(crate) fn raw(&self, ty: &Type, place: &Place) -> Vec<u8> {
+        let len = usize::try_from(ty.size)
+            .unwrap_or(usize::MAX)
+            .min(self.limits.raw_bytes);
+        let mut bytes = vec![0; len];
+        match place.read(self.memory, &mut bytes) {
+            Ok(()) => bytes,
+            Err(_) => Vec::new(),
+        }
+    }
+
     /// Renders a part of a value; a failure becomes a part that is missing.
     pub(super) fn value(&mut self, ty: &'static Type, place: &Place) -> Value {
         self.try_value(ty, place)
@@ -437,7 +449,7 @@ impl<'a> Renderer<'a> {
         self.shown_text(String::from_utf8_lossy(&bytes).into_owned(), len)
     }
 
-    fn text_bytes(&mut self, address: u64, len: u64) -> Result<Vec<u8>> {
+    pub(super) fn text_bytes(&mut self, address: u64, len: u64) -> Result<Vec<u8>> {
         if len > LEN_MAX || address == 0 {
             return Err(State::Invalid);
         }
@@ -449,7 +461,7 @@ impl<'a> Renderer<'a> {
         Ok(bytes)
     }
 
-    fn shown_text(&mut self, text: String, len: u64) -> Result<Value> {
+    pub(super) fn shown_text(&mut self, text: String, len: u64) -> Result<Value> {
         if self.redaction.hides_text(&text) {
             return Err(State::Redacted);
         }

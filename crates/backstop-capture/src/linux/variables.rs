@@ -204,6 +204,7 @@ fn read(
         state: State::Unsupported,
         shadowed: false,
         value: Value::Missing(State::Unsupported),
+        raw: Vec::new(),
     };
     let Some(ty) = ty else { return Some(variable) };
     if renderer.hides(name, ty) {
@@ -215,6 +216,7 @@ fn read(
     let (value, state) = match found {
         Ok((place, origin)) => {
             variable.origin = origin;
+            variable.raw = renderer.raw(ty, &place);
             let (value, state) = renderer.variable(ty, &place);
             (value, state.max(floor(ty, &place, level, renderer)))
         }
@@ -224,6 +226,9 @@ fn read(
     };
     variable.value = value;
     variable.state = state;
+    if state == State::Redacted {
+        variable.raw.clear();
+    }
     Some(variable)
 }
 
@@ -319,6 +324,10 @@ fn add_saved(
         state,
         shadowed: false,
         value,
+        raw: match state {
+            State::Redacted => Vec::new(),
+            _ => renderer.raw(saved.ty, &saved.place),
+        },
     };
     match known {
         Some(known) => vars[known] = variable,
