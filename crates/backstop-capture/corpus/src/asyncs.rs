@@ -102,9 +102,9 @@ async fn inner_first(order: &Order, scaled: u64) -> u64 {
 fn boxed_chain(depth: u32) -> Pin<Box<dyn Future<Output = u32> + Send>> {
     Box::pin(async move {
         let label = format!("depth {depth}");
+        truth!("boxed_chain": depth, label);
         let below = if depth == 0 {
             pause().await;
-            truth!("boxed_chain": depth, label);
             capture();
             0
         } else {

@@ -233,8 +233,8 @@ fn descend(tree: &Tree, path: &mut Vec<u32>, depth: usize) -> usize {
     path.push(value);
     let label = format!("node {value}");
     let mut deepest = depth;
+    truth!("descend": value, is_leaf, depth, label);
     if is_leaf {
-        truth!("descend": value, is_leaf, depth, label);
         capture();
     }
     for child in &tree.children {
@@ -270,7 +270,7 @@ impl Shape for Circle {
     fn area(&self, scale: f64) -> f64 {
         let scaled = self.radius * scale;
         let area = scaled * scaled * 3.0;
-        truth!("Circle::area": self, scale, scaled, area);
+        truth!("Circle as corpus::plain::Shape>::area": self, scale, scaled, area);
         capture();
         black_box((scaled, area)).1
     }
@@ -285,7 +285,7 @@ impl Shape for Square {
     fn area(&self, scale: f64) -> f64 {
         let side = self.side * scale;
         let label = self.label.as_str();
-        truth!("Square::area": self, scale, side, label);
+        truth!("Square as corpus::plain::Shape>::area": self, scale, side, label);
         capture();
         black_box((side, label)).0
     }

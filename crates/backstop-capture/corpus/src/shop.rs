@@ -80,7 +80,6 @@ async fn load(app: &App, customer: &str) -> Result<Vec<String>, Failure> {
     let key = format!("{}/{customer}", app.region);
     let attempts = 2_u8;
     tokio::time::sleep(Duration::from_millis(1)).await;
-    truth!("load": customer, key, attempts);
     black_box((&key, attempts));
     Ok(vec!["book".to_owned(), "lamp".to_owned()])
 }
