@@ -70,8 +70,19 @@ impl Draft {
         draft.with_mechanism("generic", true)
     }
 
-    /// Drafts an error that nobody handled: the error, its causes, and what was being dealt with.
+    /// Drafts an error that nobody handled.
     pub(crate) fn of_unhandled(error: &Error) -> Draft {
+        let panicked = error.is::<crate::Panic>();
+        Draft::of(error).with_mechanism(if panicked { "panic" } else { "backstop" }, false)
+    }
+
+    /// Drafts an error that the program has caught.
+    pub(crate) fn of_caught(error: &Error) -> Draft {
+        Draft::of(error).with_mechanism("generic", true)
+    }
+
+    /// The error, its causes, and what was being dealt with.
+    fn of(error: &Error) -> Draft {
         let mut exceptions = Vec::new();
         // Of an error in a handler, the first error is what was being dealt with.
         if let Some(first) = error.context() {
@@ -89,17 +100,11 @@ impl Draft {
             Some(panic) => (panic.full_place(), panic.snapshot()),
             None => (Some(error.location().into()), error.snapshot()),
         };
-        let draft = Draft {
+        Draft {
             exceptions,
             place,
             snapshot: snapshot.cloned(),
-        };
-        let mechanism = if error.is::<crate::Panic>() {
-            "panic"
-        } else {
-            "backstop"
-        };
-        draft.with_mechanism(mechanism, false)
+        }
     }
 
     /// Drafts a panic, with the stack of the caller, which is the hook.

@@ -27,6 +27,14 @@
 //! # let _ = app; Ok(()) }
 //! ```
 #![forbid(unsafe_code)]
+#![cfg_attr(
+    not(feature = "web"),
+    expect(
+        dead_code,
+        unused_imports,
+        reason = "what only the web module uses of its neighbours"
+    )
+)]
 
 mod capture;
 pub mod config;
@@ -35,18 +43,23 @@ mod event;
 mod http_error;
 pub mod io;
 mod kind;
+#[cfg(feature = "web")]
 pub mod log;
 pub mod mail;
+mod panic;
 pub mod report;
 pub mod stacktrace;
+#[cfg(feature = "web")]
 mod web;
 
 pub use error::{Error, Result};
 pub use http_error::{HttpError, UnknownCode, abort, errors, name_of};
 pub use kind::{InvalidParents, Kind};
+pub use panic::Panic;
+#[cfg(feature = "web")]
 pub use web::{
     Address, AfterHook, AfterOutcome, App, BareStatus, BeforeHook, BeforeOutcome, Blueprint, Catch,
-    Caught, ErrorHandler, Exact, Explanation, Extension, Failure, Format, FromFailure, Panic, Plan,
+    Caught, ErrorHandler, Exact, Explanation, Extension, Failure, Format, FromFailure, Plan,
     Propagated, Run, RunError, SetupError, TeardownOutcome, attach, extract, format_for, init_app,
     serve, serve_until, testing,
 };
@@ -66,6 +79,7 @@ pub mod __private {
     pub use inventory;
 
     pub use crate::kind::{Declared, last_segment};
+    #[cfg(feature = "web")]
     pub use crate::web::Lookup;
 
     /// The first of its arguments.

@@ -4,6 +4,7 @@
 //! memory; it never queues and never retries, that is its caller's job.
 //! It blocks: call it from a thread of your own or from `spawn_blocking`.
 
+#[cfg(feature = "web")]
 mod admins;
 
 use std::fmt;
@@ -17,6 +18,7 @@ use lettre::message::header::{ContentType, HeaderName, HeaderValue};
 use lettre::message::{Mailbox, MultiPart, SinglePart};
 use lettre::{Message, SmtpTransport, Transport};
 
+#[cfg(feature = "web")]
 pub use admins::{AdminOptions, Admins, LogLayer};
 
 /// How long one SMTP command may take; a dead server must not hold the sender for minutes.

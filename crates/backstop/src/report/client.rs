@@ -69,6 +69,12 @@ impl Client {
         self.capture_later(Event::default(), move |event| draft.finish(event))
     }
 
+    /// Reports an error that `?` converted, with the stack of where it was made.
+    pub fn capture(&self, error: &crate::Error) -> Option<EventId> {
+        let draft = Draft::of_caught(error);
+        self.capture_later(Event::default(), move |event| draft.finish(event))
+    }
+
     /// Reports a message.
     pub fn capture_message(&self, text: impl Into<String>, level: Level) -> Option<EventId> {
         let message = Message {

@@ -116,6 +116,34 @@ pub fn capture_error(error: &(dyn std::error::Error + 'static)) -> Option<EventI
     current_client()?.capture_error(error)
 }
 
+/// Reports an error that `?` converted, with the stack of where it was made, and returns the
+/// event's id.
+///
+/// `None` if there is no client or the event was not wanted.
+///
+/// # Example
+///
+/// ```
+/// use backstop::report::{self, Client, Collector, Scope};
+///
+/// fn load() -> backstop::Result<u16> {
+///     Ok("x".parse::<u16>()?)
+/// }
+///
+/// let collector = Collector::new();
+/// let client = Client::collecting(&collector);
+/// Scope::new().client(client.clone()).run(|| {
+///     if let Err(error) = load() {
+///         report::capture(&error);
+///     }
+/// });
+/// client.flush(std::time::Duration::from_secs(5));
+/// assert_eq!(collector.events()[0].exception[0].ty.as_deref(), Some("ParseIntError"));
+/// ```
+pub fn capture(error: &crate::Error) -> Option<EventId> {
+    current_client()?.capture(error)
+}
+
 /// Reports a message, and returns the event's id.
 ///
 /// `None` if there is no client or the event was not wanted.

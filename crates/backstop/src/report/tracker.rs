@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 use backstop_protocol::{Dsn, ParseDsnError};
 
 use super::{Client, Options};
+use crate::config::Config;
 
 /// Where failures are reported to, in the two forms of Flask's page.
 ///
@@ -18,7 +19,8 @@ use super::{Client, Options};
 /// assert_eq!(TRACKER.client().unwrap().dsn().unwrap().project(), 1);
 /// ```
 pub struct Tracker {
-    dsn: &'static str,
+    /// `None`: each app's settings tell.
+    dsn: Option<&'static str>,
     client: OnceLock<Result<Client, ParseDsnError>>,
 }
 
@@ -45,15 +47,26 @@ impl Tracker {
     /// Makes a tracker of a client, for example one that collects.
     pub fn of_client(client: Client) -> Tracker {
         Tracker {
-            dsn: "",
+            dsn: None,
             client: OnceLock::from(Ok(client)),
+        }
+    }
+
+    /// Makes a tracker whose DSN is the setting `DSN` of each app that it is added to, together
+    /// with `ENVIRONMENT` and `RELEASE`.
+    ///
+    /// An app without the setting is not reported.
+    pub const fn from_settings() -> Tracker {
+        Tracker {
+            dsn: None,
+            client: OnceLock::new(),
         }
     }
 
     /// Makes a tracker of a DSN that is known when the program is compiled; it is read at first use.
     pub const fn from_static(dsn: &'static str) -> Tracker {
         Tracker {
-            dsn,
+            dsn: Some(dsn),
             client: OnceLock::new(),
         }
     }
@@ -62,12 +75,37 @@ impl Tracker {
     ///
     /// # Errors
     ///
-    /// The text given to [`Tracker::from_static`] is not a DSN.
+    /// The text given to [`Tracker::from_static`] is not a DSN, or each app has its own.
     pub fn client(&self) -> Result<&Client, ParseDsnError> {
         self.client
-            .get_or_init(|| Ok(Client::new(&self.dsn.parse()?, Options::default())))
+            .get_or_init(|| {
+                let dsn = self.dsn.unwrap_or_default();
+                Ok(Client::new(&dsn.parse()?, Options::default()))
+            })
             .as_ref()
             .map_err(Clone::clone)
+    }
+
+    /// Returns the client for an app with these settings; `None` if they name no tracker.
+    ///
+    /// # Errors
+    ///
+    /// What should be a DSN is none.
+    pub fn client_for(&self, config: &Config) -> Result<Option<Client>, ParseDsnError> {
+        if self.dsn.is_some() || self.client.get().is_some() {
+            return self.client().cloned().map(Some);
+        }
+        let Some(dsn) = config.text("DSN").filter(|dsn| !dsn.is_empty()) else {
+            return Ok(None);
+        };
+        let mut options = Options::default();
+        if let Some(name) = config.text("ENVIRONMENT") {
+            options = options.environment(name);
+        }
+        if let Some(version) = config.text("RELEASE") {
+            options = options.release(version);
+        }
+        Ok(Some(Client::new(&dsn.parse()?, options)))
     }
 }
 

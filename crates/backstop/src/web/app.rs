@@ -8,13 +8,13 @@ use axum::Router;
 use axum::extract::DefaultBodyLimit;
 
 use crate::config::Config;
+use crate::panic;
 use crate::web::blueprint::Blueprint;
 use crate::web::explain::{self, Explanation};
 use crate::web::failure::Failure;
 use crate::web::function::{AfterHook, BeforeHook, ErrorHandler};
 use crate::web::handlers::Table;
 use crate::web::layer::{Core, Handler, Listener, Place, PlaceLayer, Switches};
-use crate::web::panic;
 use crate::web::scope::{Hooks, Pending, Scope, SetupError, TeardownOutcome};
 use crate::web::template::Templates;
 use crate::{Error, Kind};

@@ -19,12 +19,12 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use tower::{Layer, Service};
 
 use crate::config::{Config, ConfigError};
+use crate::panic::{self, Catching};
 use crate::web::caught::PassedOn;
 use crate::web::failure::{Failure, REQUEST_ID, RequestFacts};
 use crate::web::function::Erased;
 use crate::web::handlers::{Table, find};
 use crate::web::page::{Format, Page, format_for};
-use crate::web::panic::{self, Catching};
 use crate::web::template::Templates;
 use crate::{Error, HttpError, Kind, log};
 

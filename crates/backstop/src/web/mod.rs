@@ -14,7 +14,6 @@ mod function;
 mod handlers;
 mod layer;
 mod page;
-mod panic;
 mod reload;
 mod report;
 mod scope;
@@ -34,7 +33,6 @@ pub use function::{AfterHook, AfterOutcome, BeforeHook, BeforeOutcome, ErrorHand
 pub use handlers::Lookup;
 pub use layer::{BareStatus, Propagated, attach};
 pub use page::{Format, format_for};
-pub use panic::Panic;
 pub(crate) use report::event_of;
 pub use scope::{SetupError, TeardownOutcome};
 pub use serve::{Address, Plan, Run, RunError, serve, serve_until};

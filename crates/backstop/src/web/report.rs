@@ -45,10 +45,11 @@ impl Tracker {
 
 impl Extension for Tracker {
     fn init_app<S: Clone + Send + Sync + 'static>(&self, app: App<S>) -> App<S> {
-        match self.client() {
-            Ok(client) => {
-                let client = client.clone();
-                app.on_report(move |failure| capture(&client, failure))
+        match self.client_for(app.config()) {
+            Ok(Some(client)) => app.on_report(move |failure| capture(&client, failure)),
+            Ok(None) => {
+                tracing::info!(target: "backstop::report", "no DSN: errors are not reported");
+                app
             }
             Err(error) => {
                 tracing::error!(target: "backstop::report", %error, "errors are not reported");

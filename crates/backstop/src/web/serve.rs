@@ -13,7 +13,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::extract::ConnectInfo;
-use http::{Method, Request, Uri};
+use http::Request;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -21,11 +21,11 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tower::ServiceExt;
 
+use crate::capture;
 use crate::web::app::App;
 use crate::web::debugger::Debugger;
 use crate::web::reload::{self, Watching};
 use crate::web::scope::SetupError;
-use crate::{capture, log};
 
 /// A client that needs longer for its headers does not want an answer.
 const HEADERS_TIMEOUT: Duration = Duration::from_secs(30);
@@ -42,7 +42,7 @@ const DEFAULT_PORT: u16 = 5000;
 /// Serves a router until the process is asked to end (SIGTERM, or Ctrl-C).
 ///
 /// In place of `axum::serve`: what fails before the application sees it is logged, headers have
-/// a time limit, clients that leave are noted, and running requests are finished at the end.
+/// a time limit, and running requests are finished at the end.
 /// Views can extract the client's address with `ConnectInfo<SocketAddr>`.
 ///
 /// # Errors
@@ -120,13 +120,7 @@ async fn connection(
     let _set = stream.set_nodelay(true);
     let service = service_fn(move |mut request: Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(ConnectInfo(peer));
-        let leaving = Leaving::watch(&request);
-        let response = app.clone().oneshot(request.map(Body::new));
-        async move {
-            let response = response.await;
-            leaving.stayed();
-            response
-        }
+        app.clone().oneshot(request.map(Body::new))
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -165,28 +159,6 @@ fn failed(error: &hyper::Error, peer: SocketAddr) {
         tracing::debug!(target: "backstop::server", %client, %error, "a response broke off");
     } else {
         tracing::debug!(target: "backstop::server", %client, %error, "a connection ended early");
-    }
-}
-
-/// Notes a client that leaves while its request is being answered: the future is dropped then.
-struct Leaving(Option<(Method, Uri)>);
-
-impl Leaving {
-    fn watch<B>(request: &Request<B>) -> Leaving {
-        Leaving(Some((request.method().clone(), request.uri().clone())))
-    }
-
-    fn stayed(mut self) {
-        self.0 = None;
-    }
-}
-
-impl Drop for Leaving {
-    fn drop(&mut self) {
-        if let Some((method, uri)) = self.0.take() {
-            let path = log::escape_controls(uri.path());
-            tracing::info!(target: "backstop::server", %method, path, status = 499, "the client left");
-        }
     }
 }
 

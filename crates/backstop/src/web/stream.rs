@@ -11,9 +11,9 @@ use axum::response::Response;
 use http_body::{Frame, SizeHint};
 
 use crate::Error;
+use crate::panic;
 use crate::web::failure::{Failure, RequestFacts};
 use crate::web::layer::Place;
-use crate::web::panic;
 
 /// Wraps a body that is streamed; a body of known length cannot fail.
 ///
