@@ -87,12 +87,10 @@ impl Draft {
         // Of an error in a handler, the first error is what was being dealt with.
         if let Some(first) = error.context() {
             exceptions.extend(chain_of(first));
-            for exception in &mut exceptions {
-                let mechanism = exception.mechanism.get_or_insert_default();
+            if let Some(first) = exceptions.last_mut() {
+                let mechanism = first.mechanism.get_or_insert_default();
                 mechanism.ty = Some("chained".to_owned());
                 mechanism.source = Some("__context__".to_owned());
-                mechanism.exception_id = None;
-                mechanism.parent_id = None;
             }
         }
         exceptions.extend(chain_of(error));
