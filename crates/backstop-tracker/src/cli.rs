@@ -44,6 +44,12 @@ Examples:
     /// Make and list projects
     #[command(subcommand)]
     Project(ProjectCommand),
+    /// Say what became of everything that was sent
+    #[command(after_help = "\
+Examples:
+  backstop outcomes
+  backstop outcomes shop --days 7 --json")]
+    Outcomes(OutcomesArgs),
     /// Make tokens for the web API
     #[command(subcommand)]
     Token(TokenCommand),
@@ -154,6 +160,45 @@ Give --id and --key to keep the DSN that your clients have. Works while a server
     Create(ProjectCreateArgs),
     /// List the projects with their DSNs
     List(ListArgs),
+    /// Show a project's quotas, filters and scrubbing, or replace them
+    #[command(after_help = "\
+Examples:
+  backstop project settings shop
+  backstop project settings shop --set '{\"quota\": {\"per_minute\": 600}, \"filter\": {\"localhost\": true}}'
+
+What --set leaves out gets its default. It counts within a second or two, also in a running server.")]
+    Settings(SettingsArgs),
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct SettingsArgs {
+    /// The project's name in URLs, or its number
+    pub(crate) project: String,
+    #[command(flatten)]
+    pub(crate) data: Data,
+    /// The organization it belongs to
+    #[arg(long, value_name = "ORG", default_value = "main")]
+    pub(crate) org: String,
+    /// The new settings
+    #[arg(long, value_name = "JSON")]
+    pub(crate) set: Option<String>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct OutcomesArgs {
+    /// The project's name in URLs, or its number [default: all]
+    pub(crate) project: Option<String>,
+    #[command(flatten)]
+    pub(crate) data: Data,
+    /// The organization it belongs to
+    #[arg(long, value_name = "ORG", default_value = "main")]
+    pub(crate) org: String,
+    /// How many days back
+    #[arg(long, value_name = "N", default_value_t = 14)]
+    pub(crate) days: u32,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
 }
 
 #[derive(Debug, Clone, Args)]

@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
+use backstop_protocol::Timestamp;
 use serde_json::json;
 
 use crate::app::now;
 use crate::cli::{
-    CheckArgs, Command, CopyArgs, Data, GroupArgs, ListArgs, ProjectCommand, ProjectCreateArgs,
-    TokenCommand, TokenCreateArgs, UserArgs, UserCommand,
+    CheckArgs, Command, CopyArgs, Data, GroupArgs, ListArgs, OutcomesArgs, ProjectCommand,
+    ProjectCreateArgs, SettingsArgs, TokenCommand, TokenCreateArgs, UserArgs, UserCommand,
 };
 use crate::config::LISTEN_DEFAULT;
 use crate::grouping::{self, Rules};
@@ -37,6 +38,8 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
         Command::DemoShop(args) => crate::demo::run_shop(args),
         Command::Project(ProjectCommand::Create(args)) => project_create(&args),
         Command::Project(ProjectCommand::List(args)) => project_list(&args),
+        Command::Project(ProjectCommand::Settings(args)) => project_settings(&args),
+        Command::Outcomes(args) => outcomes(&args),
         Command::Token(TokenCommand::Create(args)) => token_create(&args),
         Command::User(UserCommand::Create(args)) => user(&args, true),
         Command::User(UserCommand::SignIn(args)) => user(&args, false),
@@ -45,6 +48,32 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
         Command::Restore(args) => restore(&args),
         Command::Group(args) => group(&args),
     }
+}
+
+fn project_settings(args: &SettingsArgs) -> Result<ExitCode> {
+    let store = open(&args.data)?;
+    let project = store.project_by_slug(&args.org, &args.project)?;
+    print(crate::ingest::command::settings(
+        &store,
+        &project,
+        args.set.as_deref(),
+    )?)
+}
+
+fn outcomes(args: &OutcomesArgs) -> Result<ExitCode> {
+    let store = open(&args.data)?;
+    let project = match &args.project {
+        Some(project) => Some(store.project_by_slug(&args.org, project)?),
+        None => None,
+    };
+    let micros = i64::from(args.days) * 86_400_000_000;
+    let since = Timestamp::from_micros(now().micros() - micros);
+    print(crate::ingest::command::outcomes(
+        &store,
+        project.as_ref(),
+        since,
+        args.json,
+    )?)
 }
 
 /// The exit code of a check that found something wrong.
@@ -282,7 +311,7 @@ pub(crate) fn sign_in_link(
     public_url: &str,
 ) -> Result<String, store::Error> {
     let expires = now().micros() + LINK_SECONDS * 1_000_000;
-    let expires = backstop_protocol::Timestamp::from_micros(expires);
+    let expires = Timestamp::from_micros(expires);
     let secret = store.create_sign_in_link(user, expires)?;
     Ok(format!("{public_url}/sign-in/{}/", secret.expose()))
 }

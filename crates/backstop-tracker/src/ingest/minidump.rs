@@ -286,6 +286,30 @@ fn insert(wire: &mut Map<String, Value>, path: &str, text: &str) {
     place.insert((*last).to_owned(), Value::from(text));
 }
 
+/// Reads any bytes as each kind of field, for the fuzz target.
+pub(super) fn read_any(bytes: &[u8]) {
+    let names = [
+        "__sentry-event",
+        "__sentry-breadcrumb1",
+        "sentry",
+        "sentry[tags][a]",
+        "other",
+    ];
+    let form: Vec<Field> = names
+        .iter()
+        .map(|name| Field {
+            name: (*name).to_owned(),
+            filename: None,
+            content_type: None,
+            bytes: bytes.to_vec(),
+        })
+        .collect();
+    if let Ok(event) = event_of(&form) {
+        let written = event.encode();
+        assert!(Event::decode(&written).is_ok());
+    }
+}
+
 fn dashed(id: EventId) -> String {
     let hex = id.to_string();
     let parts = [0..8, 8..12, 12..16, 16..20, 20..32];

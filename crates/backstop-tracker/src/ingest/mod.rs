@@ -17,9 +17,12 @@
 mod auth;
 mod body;
 mod caller;
+pub(crate) mod command;
 mod envelope;
 mod event;
 mod filter;
+#[doc(hidden)]
+pub mod fuzz;
 mod minidump;
 mod monitor;
 mod normalise;

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::Failure;
 use super::api::{Answer, event_id};
 use crate::app::{Tracker, now};
+use crate::ingest::command::date_of;
 use crate::model::{Outcome, Project};
 use crate::record::{Attachment, Feedback, Monitor, ReleaseHealth, Run};
 
@@ -167,11 +168,6 @@ impl Since {
         let days = self.days.unwrap_or(DAYS_DEFAULT).clamp(0, DAYS_MAX);
         Timestamp::from_micros(now().micros() - days * 86_400_000_000)
     }
-}
-
-fn date_of(day: i64) -> String {
-    let time = Timestamp::from_micros(day.saturating_mul(86_400_000_000)).to_string();
-    time.chars().take(10).collect()
 }
 
 async fn outcomes(

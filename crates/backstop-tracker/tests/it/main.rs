@@ -3,6 +3,7 @@
 mod api;
 mod cli;
 mod grouping;
+mod ingest;
 mod pages;
 mod scratch;
 mod sdk_corpus;
