@@ -121,6 +121,11 @@ impl Text {
         if others.is_empty() && !rest.is_empty() {
             return None;
         }
+        // Safari names the whole expression, the other browsers the property.
+        let name = match self.operation {
+            "property of nothing" => name.and_then(|name| name.rsplit('.').next()),
+            _ => name,
+        };
         let name = name.filter(|name| !name.is_empty() && name.len() <= NAME_BYTES_MAX);
         Some(Kind {
             operation: self.operation,
@@ -158,7 +163,7 @@ mod tests {
         );
         check(
             "TypeError",
-            "undefined is not an object (evaluating 'user.address')",
+            "undefined is not an object (evaluating 'shop.user.address')",
             expected,
         );
     }

@@ -168,8 +168,14 @@ pub(super) enum Receiver<'a> {
 /// Reads the receiver of a Rust function; other languages name it in module or function.
 pub(super) fn receiver<'a>(family: Family, frame: &'a Frame) -> Receiver<'a> {
     let raw = frame.function.as_deref().unwrap_or_default();
-    if family != Family::Rust {
-        return Receiver::Free;
+    match family {
+        Family::Rust => {}
+        // Ruby names the class since version 3.4.
+        Family::Ruby => {
+            let class = ruby_method(raw).rsplit_once(['#', '.']);
+            return class.map_or(Receiver::Unknown, |(class, _)| Receiver::Type(class));
+        }
+        _ => return Receiver::Free,
     }
     let name = rust(raw);
     let before = raw
@@ -293,8 +299,13 @@ fn go(raw: &str) -> &str {
     name
 }
 
-/// `block (2 levels) in Cart#total` stands in `Cart#total`.
+/// `block (2 levels) in Cart#total` stands in `total`.
 fn ruby(raw: &str) -> &str {
+    let method = ruby_method(raw);
+    method.rsplit(['#', '.']).next().unwrap_or_default()
+}
+
+fn ruby_method(raw: &str) -> &str {
     let name = raw.rsplit(" in ").next().unwrap_or_default();
     if name.starts_with('<') || name == "block" {
         ""
@@ -513,12 +524,7 @@ mod tests {
         check(Family::Java, "$anonfun$total$1", "", "total");
         check(Family::Go, "(*Cart).Total.func1.2", "", "(*Cart).Total");
         check(Family::Go, "Map[...].func1", "", "Map");
-        check(
-            Family::Ruby,
-            "block (2 levels) in Cart#total",
-            "",
-            "Cart#total",
-        );
+        check(Family::Ruby, "block (2 levels) in Cart#total", "", "total");
         check(Family::DotNet, "MoveNext", "Shop.Cart+<Total>d__3", "Total");
         check(Family::DotNet, "<Total>b__0", "Shop.Cart+<>c", "Total");
         check(

@@ -635,20 +635,24 @@ fn nameless_site(
     let types = facts.types.join("\n");
     let transaction = transaction(event);
     let Function { place, name, .. } = &site.function;
-    keys.add(
+    let failure = [
+        &types,
+        facts.operation,
+        facts.subject,
+        place,
+        name,
+        &transaction,
+    ]
+    .join("\n");
+    let scope = ["nameless", &failure];
+    let is_certain = !facts.operation.is_empty();
+    add_text(
         Part::Words,
-        true,
-        true,
-        [
-            "nameless",
-            &types,
-            facts.operation,
-            facts.subject,
-            place,
-            name,
-            &facts.template,
-            &transaction,
-        ],
+        scope,
+        &facts.template,
+        is_certain,
+        learned,
+        keys,
     );
     let is_helper = is_helper_by_line(facts, site, &mut lock(learned));
     secondary(event, facts, site, is_helper, keys);
@@ -770,7 +774,7 @@ fn no_site(
             .map(|text| proven_template(event, text, None))
             .unwrap_or_default();
         let scope = ["value", &format!("{types}\n{}\n{outer}", facts.operation)];
-        let shown = add_text(scope, &facts.template, false, learned, keys);
+        let shown = add_text(Part::Message, scope, &facts.template, false, learned, keys);
         let reason = format!("{what} without a stack trace, with the message “{shown}”");
         return Said::new(event, None, reason);
     };
@@ -859,7 +863,14 @@ fn message(event: &Event, learned: &Mutex<Learned>, keys: &mut Keys) -> Said {
     } else {
         proven_template(event, text, logging_frame(event))
     };
-    let shown = add_text(["message", logger], &template, has_template, learned, keys);
+    let shown = add_text(
+        Part::Message,
+        ["message", logger],
+        &template,
+        has_template,
+        learned,
+        keys,
+    );
     Said::new(
         event,
         None,
@@ -869,18 +880,14 @@ fn message(event: &Event, learned: &Mutex<Learned>, keys: &mut Keys) -> Said {
 
 /// Adds the hashes of a text that stands alone, and returns the template that decides.
 fn add_text(
+    part: Part,
     scope: [&str; 2],
     template: &str,
     is_certain: bool,
     learned: &Mutex<Learned>,
     keys: &mut Keys,
 ) -> String {
-    keys.add(
-        Part::Message,
-        true,
-        true,
-        scope.into_iter().chain([template]),
-    );
+    keys.add(part, true, true, scope.into_iter().chain([template]));
     if is_certain {
         return template.to_owned();
     }
@@ -888,7 +895,7 @@ fn add_text(
     let found = learned_template(&mut lock(learned), &scope.join("\n"), &open);
     for (index, (open, _)) in open.iter().enumerate() {
         let texts = scope.into_iter().chain(["open", open]);
-        keys.add(Part::Message, found == Some(index), true, texts);
+        keys.add(part, found == Some(index), true, texts);
     }
     found.map_or_else(|| template.to_owned(), |index| open[index].0.clone())
 }
