@@ -100,3 +100,74 @@ fn a_printed_dsn_has_the_address_of_the_server() {
     let host = server.url.trim_start_matches("http://");
     assert!(dsn.contains(&format!("@{host}/")), "{dsn} {host}");
 }
+
+#[test]
+fn every_event_has_an_outcome_and_the_totals_add_up() {
+    let server = Server::start();
+    let project = server.project("shop");
+    let event = json!({ "event_id": "11112222333344445555666677778888", "message": "hello" });
+    for _ in 0..3 {
+        assert_eq!(server.send(&project, &event).status, 200);
+    }
+    let garbage = [(
+        "X-Sentry-Auth",
+        "Sentry sentry_version=7, sentry_key=".to_owned() + project["key"].as_str().unwrap(),
+    )];
+    let path = format!("/api/{}/store/", project["id"].as_str().unwrap());
+    assert_eq!(
+        server
+            .post(&path, &[(garbage[0].0, &garbage[0].1)], b"\0\xff")
+            .status,
+        400
+    );
+    let (_, data) = server.terminate();
+
+    let lines = says(
+        &["outcomes", "--json", "--project", "acme/shop"],
+        data.path(),
+    );
+    let lines: Value = serde_json::from_str(&lines).unwrap();
+    let count = |reason: &str| -> u64 {
+        let lines = lines.as_array().unwrap().iter();
+        let of_reason = lines.filter(|line| line["reason"].as_str().unwrap().starts_with(reason));
+        of_reason.map(|line| line["count"].as_u64().unwrap()).sum()
+    };
+    assert_eq!(
+        (count("accepted"), count("duplicate"), count("invalid")),
+        (1, 2, 1),
+        "{lines}"
+    );
+}
+
+#[test]
+fn events_are_grouped_offline() {
+    use std::io::Write;
+    use std::process::{Command, Stdio};
+
+    let mut child = Command::new(env!("CARGO_BIN_EXE_backstop"))
+        .args(["group", "--explain"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let events = r#"{"event_id":"11112222333344445555666677778888","message":"user 1 is gone"}
+{"event_id":"21112222333344445555666677778888","message":"user 27 is gone"}
+{"event_id":"31112222333344445555666677778888","message":"disk is full"}
+"#;
+    child
+        .stdin
+        .take()
+        .unwrap()
+        .write_all(events.as_bytes())
+        .unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success());
+    let groups: Vec<Value> = String::from_utf8(output.stdout)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    assert_eq!(groups[0]["group"], groups[1]["group"]);
+    assert_ne!(groups[0]["group"], groups[2]["group"]);
+    assert!(groups[0]["reason"].is_string());
+}
