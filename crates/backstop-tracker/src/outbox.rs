@@ -299,3 +299,197 @@ fn write_frame(text: &mut String, frame: &Frame, with_variables: bool) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use backstop_protocol::EventId;
+    use serde_json::json;
+
+    use super::*;
+    use crate::digest::Incoming;
+    use crate::model::{Decision, NewProject, ProjectId};
+
+    /// A store with a project, and an outbox that mails into memory.
+    struct Bench {
+        digest: Digest,
+        outbox: Outbox,
+        project: ProjectId,
+        now: Timestamp,
+        events: u8,
+        _data: tempfile::TempDir,
+    }
+
+    impl Bench {
+        fn new(mailer: Mailer) -> Bench {
+            let data = tempfile::TempDir::new().unwrap();
+            let store = Store::open(data.path()).unwrap();
+            let now: Timestamp = "2026-11-22T12:00:00Z".parse().unwrap();
+            let wish = NewProject {
+                name: "shop".into(),
+                ..NewProject::default()
+            };
+            let project = store.create_project(&wish, now).unwrap().id;
+            store.create_user("ada@example.com", "Ada", now).unwrap();
+            let outbox = Outbox {
+                store: store.clone(),
+                mailer,
+                from: "Backstop <backstop@example.com>".into(),
+                fallback_to: "root@localhost".into(),
+                public_url: "https://errors.example.com".into(),
+            };
+            Bench {
+                digest: Digest::start(store).unwrap(),
+                outbox,
+                project,
+                now,
+                events: 0,
+                _data: data,
+            }
+        }
+
+        fn store(&self) -> &Store {
+            &self.outbox.store
+        }
+
+        /// Lets a function fail once and sends the mails that are due.
+        fn fail_in(&mut self, function: &str) {
+            self.events += 1;
+            let event = json!({
+                "platform": "python",
+                "exception": { "values": [{ "type": "KeyError", "value": "'sku'", "stacktrace": { "frames": [{
+                    "filename": "shop.py", "function": function, "lineno": 3, "in_app": true,
+                    "context_line": "    return prices[sku]", "vars": { "sku": "'teapot'" },
+                }]}}]},
+            });
+            let mut event: Event = serde_json::from_value(event).unwrap();
+            event.event_id = EventId::from_bytes([self.events; 16]);
+            let incoming = Incoming {
+                project: self.project,
+                key: None,
+                received: self.now,
+            };
+            let prepared = self.digest.prepare(incoming, event).unwrap();
+            let runtime = tokio::runtime::Builder::new_current_thread()
+                .build()
+                .unwrap();
+            runtime
+                .block_on(self.digest.submit(vec![prepared]))
+                .unwrap();
+        }
+
+        fn mails(&self) -> Vec<String> {
+            self.outbox.send_due(self.now).unwrap();
+            self.outbox.mailer.sent()
+        }
+    }
+
+    #[test]
+    fn a_new_issue_is_one_mail_that_says_what_failed() {
+        let mut bench = Bench::new(Mailer::memory());
+        bench.fail_in("price_of");
+        let mails = bench.mails();
+        assert_eq!(mails.len(), 1);
+        for line in [
+            "To: ada@example.com",
+            "Subject: [SHOP-1] KeyError: 'sku'",
+            "https://errors.example.com/issues/1/",
+            "shop.py:3 in price_of",
+            "return prices[sku]",
+            "'teapot'",
+            "Message-ID: <issue-1@errors.example.com>",
+        ] {
+            assert!(mails[0].contains(line), "{line} is not in {}", mails[0]);
+        }
+        bench.fail_in("price_of");
+        bench.fail_in("price_of");
+        assert_eq!(bench.mails().len(), 1, "a repeated error is silent");
+        bench.fail_in("stock_of");
+        assert_eq!(bench.mails().len(), 2, "another bug is another mail");
+    }
+
+    #[test]
+    fn a_threshold_is_told_once() {
+        let mut bench = Bench::new(Mailer::memory());
+        let often = AlertKind::Frequency {
+            events: 3,
+            minutes: 5,
+        };
+        bench.store().add_alert_rule(bench.project, often).unwrap();
+        for _ in 0..2 {
+            bench.fail_in("price_of");
+        }
+        assert_eq!(bench.mails().len(), 1, "the new issue");
+        for _ in 0..3 {
+            bench.fail_in("price_of");
+        }
+        let mails = bench.mails();
+        assert_eq!(mails.len(), 2, "{mails:?}");
+        assert!(
+            mails[1].contains("Subject: [SHOP-1] Often: KeyError"),
+            "{}",
+            mails[1]
+        );
+        assert!(
+            mails[1].contains("at least 3 events within 5 min"),
+            "{}",
+            mails[1]
+        );
+        assert!(
+            mails[1].contains("In-Reply-To: <issue-1@errors.example.com>"),
+            "{}",
+            mails[1]
+        );
+    }
+
+    #[test]
+    fn a_regression_is_told() {
+        let mut bench = Bench::new(Mailer::memory());
+        bench.fail_in("price_of");
+        let issue = bench
+            .store()
+            .issues(&crate::model::IssueQuery::default())
+            .unwrap()
+            .issues[0]
+            .id;
+        bench.store().decide(issue, Decision::Resolve).unwrap();
+        bench.mails();
+        bench.fail_in("price_of");
+        let mails = bench.mails();
+        assert!(
+            mails[1].contains("Subject: [SHOP-1] Back again: KeyError"),
+            "{}",
+            mails[1]
+        );
+    }
+
+    #[test]
+    fn many_new_issues_at_once_are_ten_mails_and_a_list() {
+        let mut bench = Bench::new(Mailer::memory());
+        for name in [
+            "a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m",
+        ] {
+            bench.fail_in(&format!("{name}_of"));
+        }
+        let mails = bench.mails();
+        assert_eq!(mails.len(), 11);
+        assert!(
+            mails[10].contains("Subject: 3 issues at once in shop"),
+            "{}",
+            mails[10]
+        );
+        assert_eq!(bench.mails().len(), 11, "nothing is sent twice");
+    }
+
+    #[test]
+    fn what_cannot_be_sent_is_kept_and_sent_later() {
+        // A directory whose parent is a file can never be made.
+        let blocked = tempfile::NamedTempFile::new().unwrap();
+        let mut bench = Bench::new(Mailer::directory(blocked.path().join("mail")));
+        bench.fail_in("price_of");
+        assert!(bench.mails().is_empty());
+        bench.outbox.mailer = Mailer::memory();
+        assert!(bench.mails().is_empty(), "it is not tried again at once");
+        bench.now = Timestamp::from_micros(bench.now.micros() + 60_000_000);
+        assert_eq!(bench.mails().len(), 1);
+    }
+}
