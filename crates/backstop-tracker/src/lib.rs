@@ -15,7 +15,6 @@ mod demo;
 pub mod digest;
 pub mod grouping;
 pub mod ingest;
-mod log;
 mod metrics;
 pub mod model;
 mod outbox;

@@ -44,7 +44,7 @@ pub(crate) struct Server {
 ///
 /// The settings are wrong, the store cannot be opened, or the address cannot be listened on.
 pub(crate) fn run(args: &ServeArgs) -> Result<()> {
-    crate::log::init();
+    backstop::log::init(backstop::log::Form::Text);
     let config = Config::load(args)?;
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -166,12 +166,7 @@ async fn serve(
         // An error means that the server was dropped, which is an end as well.
         let _ = ended.wait_for(|ended| *ended).await;
     };
-    let app = tracker
-        .router()
-        .into_make_service_with_connect_info::<std::net::SocketAddr>();
-    axum::serve(listener, app)
-        .with_graceful_shutdown(until)
-        .await
+    backstop::serve_until(listener, tracker.router(), until).await
 }
 
 fn outbox(config: &Config, store: &Store, public_url: &str) -> Result<Outbox> {

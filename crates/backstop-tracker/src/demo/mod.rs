@@ -65,7 +65,7 @@ pub(crate) fn run_shop(args: DemoShopArgs) -> Result<ExitCode> {
             .environment("demo")
             .release(concat!("shop@", env!("CARGO_PKG_VERSION"))),
     )?;
-    crate::log::init();
+    backstop::log::init(backstop::log::Form::Text);
     let app = shop::create_app(shop::Shop {
         database: args.database,
         invoices: args.invoices,
@@ -80,7 +80,7 @@ pub(crate) fn run_shop(args: DemoShopArgs) -> Result<ExitCode> {
     runtime.block_on(async move {
         let listener = tokio::net::TcpListener::bind(args.listen).await?;
         println!("listening on http://{}", listener.local_addr()?);
-        axum::serve(listener, app.into_router()?).await?;
+        backstop::serve(listener, app.into_router()?).await?;
         Ok(ExitCode::SUCCESS)
     })
 }

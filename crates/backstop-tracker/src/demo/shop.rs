@@ -11,10 +11,10 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::body::Bytes;
-use axum::extract::rejection::StringRejection;
 use axum::extract::{Path as UrlPath, State};
 use axum::response::Html;
 use axum::routing::{get, post};
+use backstop::extract::Text;
 use backstop::{App, Blueprint, Result, abort, http_error};
 use serde::Serialize;
 
@@ -205,8 +205,12 @@ fn ask_stock(server: SocketAddr, sku: &str) -> Result<String> {
 }
 
 /// The client may leave while its list is still being read.
-async fn upload_wishlist(list: Result<String, StringRejection>) -> Result<String> {
-    Ok(format!("{} wishes\n", list?.lines().count()))
+async fn upload_wishlist(Text(list): Text) -> Result<String> {
+    Ok(format!(
+        "{} wishes
+",
+        list.lines().count()
+    ))
 }
 
 /// An error type of the shop's own, with a code that is not in every table.
