@@ -123,14 +123,16 @@ fn every_event_has_an_outcome_and_the_totals_add_up() {
     let (_, data) = server.terminate();
 
     let lines = says(
-        &["outcomes", "--json", "--project", "acme/shop"],
+        &["outcomes", "--json", "--org", "acme", "--project", "shop"],
         data.path(),
     );
     let lines: Value = serde_json::from_str(&lines).unwrap();
     let count = |reason: &str| -> u64 {
         let lines = lines.as_array().unwrap().iter();
         let of_reason = lines.filter(|line| line["reason"].as_str().unwrap().starts_with(reason));
-        of_reason.map(|line| line["count"].as_u64().unwrap()).sum()
+        of_reason
+            .map(|line| line["quantity"].as_u64().unwrap())
+            .sum()
     };
     assert_eq!(
         (count("accepted"), count("duplicate"), count("invalid")),
