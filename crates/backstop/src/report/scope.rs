@@ -69,6 +69,16 @@ impl Scope {
         Scope::default()
     }
 
+    /// Makes the scope of a request, which is one of many: without an allocation.
+    #[cfg(feature = "web")]
+    pub(crate) fn of_request(client: Option<&Client>) -> Scope {
+        static NOTHING: std::sync::LazyLock<Arc<Facts>> = std::sync::LazyLock::new(Arc::default);
+        Scope {
+            client: client.cloned(),
+            facts: Arc::clone(&NOTHING),
+        }
+    }
+
     /// Returns a copy of the scope of this thread or task.
     pub fn current() -> Scope {
         CURRENT

@@ -9,6 +9,7 @@ use axum::extract::DefaultBodyLimit;
 
 use crate::config::Config;
 use crate::panic;
+use crate::report::Client;
 use crate::web::blueprint::Blueprint;
 use crate::web::explain::{self, Explanation};
 use crate::web::failure::Failure;
@@ -56,6 +57,7 @@ pub struct App<S = ()> {
     blueprints: Vec<(Blueprint<S>, String)>,
     listeners: Vec<Listener>,
     reporters: Vec<Listener>,
+    client: Option<Client>,
     config: Config,
     templates: Option<Templates>,
     refusals: Vec<SetupError>,
@@ -106,6 +108,7 @@ impl<S: Clone + Send + Sync + 'static> App<S> {
             blueprints: Vec::new(),
             listeners: Vec::new(),
             reporters: Vec::new(),
+            client: None,
             config: Config::at_start(|name| std::env::var(name).ok()),
             templates: None,
             refusals: Vec::new(),
@@ -269,6 +272,15 @@ impl<S: Clone + Send + Sync + 'static> App<S> {
         self
     }
 
+    /// Lets views, handlers and hooks report through this client: `report::capture` and the like.
+    ///
+    /// [`Tracker::init_app`](crate::report::Tracker::init_app) does this and reports what nobody
+    /// handles.
+    pub fn client(mut self, client: Client) -> Self {
+        self.client = Some(client);
+        self
+    }
+
     /// Registers a blueprint below a prefix; `""` means none.
     pub fn register(mut self, blueprint: Blueprint<S>, prefix: impl Into<String>) -> Self {
         let outcome = self.register_blueprint(blueprint, prefix);
@@ -427,6 +439,7 @@ impl<S: Clone + Send + Sync + 'static> App<S> {
             router: self.router.with_state(state),
             listeners: self.listeners,
             reporters: self.reporters,
+            client: self.client,
             config: self.config,
             templates: self.templates,
             refusals: self.refusals,
@@ -484,6 +497,7 @@ impl App {
             switches,
             listeners: self.listeners.clone(),
             reporters: self.reporters.clone(),
+            client: self.client.clone(),
             wants_extensions,
             templates,
         });

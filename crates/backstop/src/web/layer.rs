@@ -20,6 +20,7 @@ use tower::{Layer, Service};
 
 use crate::config::{Config, ConfigError};
 use crate::panic::{self, Catching};
+use crate::report::{Bound, Client, Scope};
 use crate::web::caught::PassedOn;
 use crate::web::failure::{Failure, REQUEST_ID, RequestFacts};
 use crate::web::function::Erased;
@@ -162,6 +163,8 @@ pub(crate) struct Core {
     pub(crate) listeners: Vec<Listener>,
     /// Called for everything that is worth a report.
     pub(crate) reporters: Vec<Listener>,
+    /// Where views report to.
+    pub(crate) client: Option<Client>,
     /// Some function has extractors.
     pub(crate) wants_extensions: bool,
     /// The user's own error pages.
@@ -293,13 +296,20 @@ pub(crate) struct PlaceService {
 impl Service<Request> for PlaceService {
     type Response = Response;
     type Error = Infallible;
-    type Future = PlaceFuture;
+    type Future = Bound<PlaceFuture>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, request: Request) -> PlaceFuture {
+    fn call(&mut self, request: Request) -> Bound<PlaceFuture> {
+        // What a view says about its work must not reach the next request of the thread.
+        Scope::of_request(self.place.core.client.as_ref()).bind(self.start(request))
+    }
+}
+
+impl PlaceService {
+    fn start(&mut self, request: Request) -> PlaceFuture {
         let facts = RequestFacts::of(&request, self.place.core.wants_extensions);
         if let Err(error) = self.place.core.switches.trusts(request.headers()) {
             let place = Arc::clone(&self.place);

@@ -46,7 +46,12 @@ impl Tracker {
 impl Extension for Tracker {
     fn init_app<S: Clone + Send + Sync + 'static>(&self, app: App<S>) -> App<S> {
         match self.client_for(app.config()) {
-            Ok(Some(client)) => app.on_report(move |failure| capture(&client, failure)),
+            Ok(Some(client)) => {
+                let reporting = client.clone();
+                app.client(client)
+                    .on_report(move |failure| capture(&reporting, failure))
+            }
+
             Ok(None) => {
                 tracing::info!(target: "backstop::report", "no DSN: errors are not reported");
                 app

@@ -426,6 +426,7 @@ mod shop {
 
     pub(crate) async fn view() -> Result<String> {
         let order = Order { id: 7, note: "n/a" };
+        backstop::report::set_tag("order", order.id.to_string());
         let price = price(&order)?;
         Ok(format!("{} {price}", order.note))
     }
@@ -436,6 +437,10 @@ fn app(client: &Client) -> axum::Router {
     let routes = axum::Router::new()
         .route("/price/{id}", get(shop::view))
         .route("/gone", get(|| async { backstop::abort::<()>(410) }))
+        .route(
+            "/told",
+            get(|| async { report::capture_message("from a view").map(drop).unwrap() }),
+        )
         .route("/panic", get(shop::broken));
     let tracker = Tracker::of_client(client.clone());
     tracker
@@ -476,6 +481,7 @@ async fn an_unhandled_error_of_a_view_is_one_event() {
     );
     assert!(!serde_json::to_string(event).unwrap().contains(SECRET));
     assert!(event.tags.contains_key("request_id"));
+    assert_eq!(event.tags["order"], "7");
 
     let exception = event.exception.last().unwrap();
     assert_eq!(exception.ty.as_deref(), Some("ParseIntError"));
@@ -532,4 +538,24 @@ async fn a_panic_of_a_view_is_one_event_with_its_place() {
             .contains("empty drawer"),
         "{newest:?}"
     );
+}
+
+#[tokio::test]
+async fn what_a_view_says_ends_with_its_request() {
+    let collector = Collector::new();
+    let client = Client::collecting(&collector);
+    let router = app(&client);
+    // On one thread, so that a leak would show.
+    assert_eq!(ask(router.clone(), "/price/7").await, 500);
+    assert_eq!(ask(router.clone(), "/panic").await, 500);
+    assert_eq!(ask(router, "/told").await, 200);
+    assert!(client.flush(PATIENCE));
+    let events = collector.events();
+    let has_tag: Vec<bool> = events
+        .iter()
+        .map(|event| event.tags.contains_key("order"))
+        .collect();
+    assert_eq!(has_tag, [true, false, false]);
+    let told = events[2].message.as_ref().unwrap().formatted.as_deref();
+    assert_eq!(told, Some("from a view"));
 }
