@@ -7,27 +7,14 @@ use axum::Router;
 use axum::routing::get;
 use backstop::mail::Admins;
 use backstop::report::Tracker;
-use backstop::{App, Extension, Result};
+use backstop::{App, Result};
 
 async fn index() -> Result<String> {
     Err("the shop is closed")?
 }
 
-/// An extension serves any number of apps, so it keeps nothing about any of them.
-struct Trackers;
-
-impl Extension for Trackers {
-    fn init_app<S: Clone + Send + Sync + 'static>(&self, app: App<S>) -> App<S> {
-        match app.config().text("DSN").map(Tracker::new) {
-            Some(Ok(tracker)) => tracker.init_app(app),
-            Some(Err(error)) => {
-                eprintln!("errors are not reported: {error}");
-                app
-            }
-            None => app,
-        }
-    }
-}
+/// One tracker serves any number of apps: each app's settings name its DSN.
+static TRACKER: Tracker = Tracker::from_settings();
 
 fn create_app(settings: &str) -> Result<App> {
     let mut loaded = Ok(());
@@ -36,7 +23,7 @@ fn create_app(settings: &str) -> Result<App> {
         config.load_env("BACKSTOP");
     });
     loaded?;
-    let app = app.init(&Trackers);
+    let app = TRACKER.init_app(app);
     Ok(match Admins::from_config(app.config())? {
         Some(admins) => app.init(&admins),
         None => app,
