@@ -6,4 +6,5 @@ mod program;
 mod reload;
 mod report;
 mod serve;
+mod stacktrace;
 mod web;
