@@ -152,7 +152,11 @@ fn chain_of(error: &Error) -> Vec<Exception> {
         let (module, ty) = split_type_name(error.type_name());
         let hidden = ["Box", "String", "str", "Error", "Report", "Cow"];
         let short = ty.split('<').next().unwrap_or(ty);
-        if let Some(kind) = error.kind() {
+        if let Some(panic) = error.downcast_ref::<crate::Panic>() {
+            // The place is in the frames.
+            outermost.ty = Some("panic".to_owned());
+            outermost.value = Some(cut(panic.message().to_owned()));
+        } else if let Some(kind) = error.kind() {
             outermost.ty = Some(kind.name().to_owned());
         } else if error.as_dyn().is::<io::Error>()
             || hidden.contains(&short.trim_start_matches('&'))
@@ -210,7 +214,12 @@ pub(crate) fn chain(error: &(dyn StdError + 'static)) -> Vec<Exception> {
 /// variant's, which says even more.
 fn type_of(error: &(dyn StdError + 'static)) -> (Option<String>, String) {
     if let Some(error) = error.downcast_ref::<io::Error>() {
-        return (Some("std::io".to_owned()), format!("{:?}", error.kind()));
+        // `Uncategorized` and `Other` are names for having no name.
+        let kind = match format!("{:?}", error.kind()) {
+            kind if kind == "Uncategorized" || kind == "Other" => "Error".to_owned(),
+            kind => kind,
+        };
+        return (Some("std::io".to_owned()), kind);
     }
     let mut debug = Bounded(String::new());
     // Only `Bounded` fails, when it is full; the name is at the beginning.
