@@ -247,7 +247,8 @@ def main():
     with tempfile.TemporaryDirectory() as data:
         serve = [binary, "serve", "--data", data, "--listen", "127.0.0.1:0",
                  "--smtp", f"smtp://127.0.0.1:{smtp.port}"]
-        with process(serve, r"listening on (http://\S+)", stderr=subprocess.DEVNULL) as (server, child):
+        log = tempfile.TemporaryFile("w+")
+        with process(serve, r"listening on (http://\S+)", stderr=log) as (server, child):
             backstop(binary, "user", "create", "ada@example.com", "--data", data)
             link = backstop(binary, "user", "sign-in", "ada@example.com", "--data", data, "--json")
             link = json.loads(link)["link"]
@@ -272,6 +273,10 @@ def main():
                     browser.screenshot(f"{options.screenshots}/issues-390.png", 390)
             key = re.search(r"//([0-9a-f]{32})", made["dsn"])[1]
             check_bad_input(server, made["id"], key)
+            log.seek(0)
+            refused = [line for line in log if "refused" in line]
+            check("every refusal is a line in the log", len(refused) >= 8, refused)
+            check("no key is in the log", not any(key in line for line in refused), refused)
             check("six issues, six mails", len(mailbox.mails) <= 7, [m["subject"] for m in mailbox.mails])
             child.send_signal(signal.SIGTERM)
             check("SIGTERM ends it with 0", child.wait(30) == 0, child.returncode)

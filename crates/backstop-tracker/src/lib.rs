@@ -19,6 +19,7 @@ mod metrics;
 pub mod model;
 mod outbox;
 pub mod record;
+mod refused;
 mod retention;
 mod serve;
 pub mod store;

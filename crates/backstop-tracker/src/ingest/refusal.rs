@@ -8,6 +8,8 @@ use http::header::{HeaderName, RETRY_AFTER};
 use http::{HeaderMap, HeaderValue, Method, StatusCode, header};
 use serde_json::json;
 
+use crate::refused;
+
 /// How long a client waits when the server is busy, in seconds.
 const BUSY_RETRY_S: u64 = 5;
 
@@ -131,10 +133,18 @@ pub(super) fn add_rate_limits(headers: &mut HeaderMap, limits: Option<&str>) {
 
 /// Lets browsers of any origin send, and read the answer's limits; answers their preflights.
 pub(super) async fn cors(request: Request, next: Next) -> Response {
-    let mut response = match *request.method() {
+    let (method, uri) = (request.method().clone(), request.uri().clone());
+    let mut response = match method {
         Method::OPTIONS => StatusCode::OK.into_response(),
         _ => next.run(request).await,
     };
+    if !response.status().is_success() {
+        let detail = response.headers().get(SENTRY_ERROR);
+        let detail = detail
+            .and_then(|detail| detail.to_str().ok())
+            .unwrap_or_default();
+        refused::note(&method, &uri, response.status(), detail);
+    }
     let headers = response.headers_mut();
     let mut set = |name, value| headers.insert(name, HeaderValue::from_static(value));
     set(header::ACCESS_CONTROL_ALLOW_ORIGIN, "*");

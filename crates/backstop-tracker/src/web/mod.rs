@@ -30,7 +30,7 @@ use serde_json::json;
 
 use crate::app::Tracker;
 use crate::model::User;
-use crate::store;
+use crate::{refused, store};
 
 const TEMPLATES: &[(&str, &str)] = &[
     ("account.html", include_str!("templates/account.html")),
@@ -171,6 +171,12 @@ impl IntoResponse for Failure {
 pub(crate) async fn no_such_path(State(tracker): State<Tracker>, req: Request) -> Response {
     let path = req.uri().path();
     let detail = format!("there is nothing at {path}");
+    refused::note(
+        req.method(),
+        req.uri(),
+        StatusCode::NOT_FOUND,
+        "there is no such path",
+    );
     let accept = req
         .headers()
         .get(header::ACCEPT)
