@@ -1,4 +1,4 @@
-# Prints every variable of every frame where `snapshot` is entered, for comparison.
+# Prints every variable of every frame at each capture, for comparison.
 import struct
 import gdb
 
@@ -78,7 +78,7 @@ def dump():
         frame = frame.older()
 
 
-gdb.execute("rbreak ^backstop_capture::snapshot::snapshot$") if False else gdb.execute("break backstop_capture::snapshot::snapshot")
+gdb.execute("break corpus_mark")
 gdb.execute("run")
 while True:
     try:

@@ -34,7 +34,7 @@ pub struct Limits {
     pub nodes: usize,
     /// Memory, in bytes, that one capture may read.
     pub memory_bytes: usize,
-    /// The time after which no further variable is begun.
+    /// The thread's CPU time after which no further variable is begun.
     ///
     /// Opening the debug information for the first time is not counted:
     /// [`warm_up`](crate::warm_up) pays for it at start.

@@ -23,11 +23,27 @@ struct Line {
 }
 
 fn order(id: u64) -> Order {
-    Order { id, lines: vec![Line { sku: "x", amount: 2 }, Line { sku: "y", amount: 1 }], customer: format!("customer {id}") }
+    Order {
+        id,
+        lines: vec![
+            Line {
+                sku: "x",
+                amount: 2,
+            },
+            Line {
+                sku: "y",
+                amount: 1,
+            },
+        ],
+        customer: format!("customer {id}"),
+    }
 }
 
 fn block_on<F: Future>(future: F) -> F::Output {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime can start");
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime can start");
     runtime.block_on(future)
 }
 
@@ -61,7 +77,11 @@ async fn checkout(order: Order, region: &str) -> u64 {
 }
 
 fn subtotal(order: &Order) -> u64 {
-    order.lines.iter().map(|line| u64::from(line.amount) * 100).sum()
+    order
+        .lines
+        .iter()
+        .map(|line| u64::from(line.amount) * 100)
+        .sum()
 }
 
 async fn rate(region: &str, amount: u64) -> u64 {
@@ -169,7 +189,11 @@ async fn convert(good: &str, bad: &str) -> Result<u64, AppError> {
 }
 
 pub fn tasks() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime can start");
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .expect("a runtime can start");
     runtime.block_on(async {
         let task = tokio::spawn(work(order(1), 5));
         black_box(task.await.is_err());

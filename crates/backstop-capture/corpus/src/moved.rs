@@ -63,8 +63,14 @@ struct Two {
 
 #[inline(never)]
 fn partly() {
-    let two = Two { left: String::from("left"), right: vec![1] };
-    let whole = Two { left: String::from("whole"), right: vec![2] };
+    let two = Two {
+        left: String::from("left"),
+        right: vec![1],
+    };
+    let whole = Two {
+        left: String::from("whole"),
+        right: vec![2],
+    };
     let left = two.left;
     truth!("partly": whole, left);
     gone!("partly": two);

@@ -20,7 +20,11 @@ struct Item {
 enum Kind {
     Plain,
     Sized(u8),
-    Boxed { width: u16, height: u16, label: Option<String> },
+    Boxed {
+        width: u16,
+        height: u16,
+        label: Option<String>,
+    },
     Bundle(Vec<Item>),
 }
 
@@ -46,7 +50,11 @@ fn item(n: u64) -> Item {
         price: n * 100,
         weight: 0.5 * n as f32,
         tags: vec!["new", "hot"],
-        kind: Kind::Boxed { width: 3, height: 4, label: Some("L".to_owned()) },
+        kind: Kind::Boxed {
+            width: 3,
+            height: 4,
+            label: Some("L".to_owned()),
+        },
     }
 }
 
@@ -57,7 +65,10 @@ pub fn users() {
 #[inline(never)]
 fn outer(count: u64) {
     let items: Vec<Item> = (0..count).map(item).collect();
-    let bundle = Item { kind: Kind::Bundle(items.clone()), ..item(9) };
+    let bundle = Item {
+        kind: Kind::Bundle(items.clone()),
+        ..item(9)
+    };
     let level = Level::High;
     let levels = [Level::Low, Level::Mid];
     let empty = Empty;
@@ -67,7 +78,9 @@ fn outer(count: u64) {
     let result: Result<Item, Kind> = Err(Kind::Plain);
     let total = middle(&items, &bundle, level);
     truth!("outer": count, items, bundle, level, levels, empty, meters, maybe, plain, result);
-    black_box((&items, &bundle, level, levels, &empty, &meters, &maybe, &plain, &result, total));
+    black_box((
+        &items, &bundle, level, levels, &empty, &meters, &maybe, &plain, &result, total,
+    ));
 }
 
 #[inline(never)]
@@ -89,7 +102,11 @@ fn middle(items: &[Item], bundle: &Item, level: Level) -> u64 {
 fn inner(item: &Item, index: usize, so_far: u64) -> u64 {
     let price = item.price;
     let label = match &item.kind {
-        Kind::Boxed { width, height, label } => {
+        Kind::Boxed {
+            width,
+            height,
+            label,
+        } => {
             let area = u32::from(*width) * u32::from(*height);
             if index == 1 {
                 truth!("inner": item, index, so_far, price, width, height, area);
@@ -120,7 +137,10 @@ pub fn generics() {
 #[inline(never)]
 fn show<T: Debug + 'static>(value: T, label: &'static str) -> usize {
     let text = format!("{value:?}");
-    let wrapper = Wrapper { inner: &value, count: text.len() };
+    let wrapper = Wrapper {
+        inner: &value,
+        count: text.len(),
+    };
     let len = wrapper.describe(label);
     truth!("show": value, label, text, len);
     black_box((&value, &text, label));
@@ -222,7 +242,11 @@ pub fn recursion() {
 }
 
 fn grow(value: u32, levels: u32) -> Tree {
-    let children = if levels == 0 { Vec::new() } else { vec![grow(value + 1, levels - 1)] };
+    let children = if levels == 0 {
+        Vec::new()
+    } else {
+        vec![grow(value + 1, levels - 1)]
+    };
     Tree { value, children }
 }
 
@@ -294,7 +318,10 @@ impl Shape for Square {
 pub fn traits() {
     let shapes: Vec<Box<dyn Shape>> = vec![
         Box::new(Circle { radius: 2.0 }),
-        Box::new(Square { side: 3.0, label: "sq".to_owned() }),
+        Box::new(Square {
+            side: 3.0,
+            label: "sq".to_owned(),
+        }),
     ];
     let total = measure(&shapes, 1.5);
     black_box((shapes, total));
@@ -339,7 +366,13 @@ pub fn big() {
         header: [7; 32],
         rows: [[1, 2, 3, 4, 5, 6, 7, 8]; 4],
         names: ["a".to_owned(), "b".to_owned(), "c".to_owned()],
-        inner: Inner { a: 1, b: 2, c: 3, d: Some(4), e: (5, 6, 7) },
+        inner: Inner {
+            a: 1,
+            b: 2,
+            c: 3,
+            d: Some(4),
+            e: (5, 6, 7),
+        },
         tail: 255,
     };
     let boxed = Box::new(big.clone());
@@ -350,7 +383,17 @@ pub fn big() {
 
 #[allow(clippy::too_many_arguments)]
 #[inline(never)]
-fn by_value(big: Big, other: &Big, array: [u64; 40], a: u8, b: u16, c: u32, d: u64, e: i8, f: i64) -> u64 {
+fn by_value(
+    big: Big,
+    other: &Big,
+    array: [u64; 40],
+    a: u8,
+    b: u16,
+    c: u32,
+    d: u64,
+    e: i8,
+    f: i64,
+) -> u64 {
     let sum = u64::from(a) + u64::from(b) + u64::from(c) + d;
     let diff = i64::from(e) - f;
     truth!("by_value": big, other, array, a, b, c, d, e, f, sum, diff);

@@ -26,26 +26,38 @@ fn main() {
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     let truth_run = build(&root, "dev", "", true);
     let names = programs(&truth_run);
-    let truth: BTreeMap<&str, Run> = names.iter().map(|name| (name.as_str(), run(&truth_run, name))).collect();
+    let truth: BTreeMap<&str, Run> = names
+        .iter()
+        .map(|name| (name.as_str(), run(&truth_run, name)))
+        .collect();
     let mut tables = Tables::default();
     for (profile, flags) in PROFILES {
         if !asked.is_empty() && !asked.iter().any(|name| name == profile) {
             continue;
         }
-        let program = if profile == "dev" { truth_run.clone() } else { build(&root, profile, flags, false) };
+        let program = if profile == "dev" {
+            truth_run.clone()
+        } else {
+            build(&root, profile, flags, false)
+        };
         for name in &names {
             let (captured, debugger) = run_in_gdb(&root, &program, name);
             let plain = run(&program, name);
             // Where gdb fails the program ends early; its own run has everything.
             tables.compare_with_gdb(profile, name, &captured, &debugger);
-            tables.compare_with_truth(profile, name, &plain, &truth[name.as_str()], &truth[name.as_str()]);
+            let truth = &truth[name.as_str()];
+            // The witness's own run, because hash tables have another order in every process.
+            let plain = if profile == "dev" { truth } else { &plain };
+            tables.compare_with_truth(profile, name, plain, truth, truth);
         }
         eprintln!("{profile} done");
     }
     let text = tables.text();
     println!("{text}");
     let path = root.join("../../../docs/capture.md");
-    let Ok(old) = std::fs::read_to_string(&path) else { return };
+    let Ok(old) = std::fs::read_to_string(&path) else {
+        return;
+    };
     if let Some((before, rest)) = old.split_once(BEGIN)
         && let Some((_, after)) = rest.split_once(END)
         && let Err(error) = std::fs::write(&path, format!("{before}{BEGIN}\n{text}{END}{after}"))
@@ -58,23 +70,54 @@ const BEGIN: &str = "<!-- tables begin -->";
 const END: &str = "<!-- tables end -->";
 
 fn build(root: &Path, profile: &str, flags: &str, witness: bool) -> PathBuf {
-    let cargo_profile = if profile == "pointers" { "release" } else { profile };
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-    let target = target.join(if profile == "pointers" { "pointers" } else { "profiles" });
+    let cargo_profile = if profile == "pointers" {
+        "release"
+    } else {
+        profile
+    };
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
+    let target = target.join(if profile == "pointers" {
+        "pointers"
+    } else {
+        "profiles"
+    });
     let mut command = Command::new("cargo");
-    command.args(["build", "--quiet", "--bin", "corpus", "--profile", cargo_profile]).current_dir(root);
-    command.env("CARGO_TARGET_DIR", &target).env("RUSTFLAGS", flags);
+    command
+        .args([
+            "build",
+            "--quiet",
+            "--bin",
+            "corpus",
+            "--profile",
+            cargo_profile,
+        ])
+        .current_dir(root);
+    command
+        .env("CARGO_TARGET_DIR", &target)
+        .env("RUSTFLAGS", flags);
     if witness {
         command.args(["--features", "witness"]);
     }
     let status = command.status().expect("cargo can be run");
     assert!(status.success(), "{profile} does not build");
-    target.join(if profile == "dev" { "debug" } else { cargo_profile }).join("corpus")
+    target
+        .join(if profile == "dev" {
+            "debug"
+        } else {
+            cargo_profile
+        })
+        .join("corpus")
 }
 
 fn programs(program: &Path) -> Vec<String> {
-    let output = Command::new(program).output().expect("the corpus can be run");
-    String::from_utf8_lossy(&output.stdout).lines().map(str::to_owned).collect()
+    let output = Command::new(program)
+        .output()
+        .expect("the corpus can be run");
+    String::from_utf8_lossy(&output.stdout)
+        .lines()
+        .map(str::to_owned)
+        .collect()
 }
 
 /// What one run printed.
@@ -104,7 +147,10 @@ struct Var {
 }
 
 fn run(program: &Path, name: &str) -> Run {
-    let output = Command::new(program).arg(name).output().expect("the corpus can be run");
+    let output = Command::new(program)
+        .arg(name)
+        .output()
+        .expect("the corpus can be run");
     parse(&String::from_utf8_lossy(&output.stdout))
 }
 
@@ -112,17 +158,36 @@ fn parse(text: &str) -> Run {
     let mut run = Run::default();
     for line in text.lines() {
         let parts: Vec<&str> = line.split('\t').collect();
-        let frame = |at: usize| Some((parts.get(at)?.parse().ok()?, parts.get(at + 1)?.parse().ok()?));
+        let frame = |at: usize| {
+            Some((
+                parts.get(at)?.parse().ok()?,
+                parts.get(at + 1)?.parse().ok()?,
+            ))
+        };
         match parts.as_slice() {
             ["FRAME", _, _, function, _, in_app, _, is_async] => {
                 let Some(key) = frame(1) else { continue };
-                run.frames.insert(key, Frame {
-                    function: (*function).to_owned(),
-                    in_app: *in_app == "true",
-                    is_async: *is_async == "true",
-                });
+                run.frames.insert(
+                    key,
+                    Frame {
+                        function: (*function).to_owned(),
+                        in_app: *in_app == "true",
+                        is_async: *is_async == "true",
+                    },
+                );
             }
-            ["VAR", _, _, name, line, shadowed, state, origin, raw, text @ ..] => {
+            [
+                "VAR",
+                _,
+                _,
+                name,
+                line,
+                shadowed,
+                state,
+                origin,
+                raw,
+                text @ ..,
+            ] => {
                 let Some(frame) = frame(1) else { continue };
                 run.vars.push(Var {
                     frame,
@@ -136,10 +201,14 @@ fn parse(text: &str) -> Run {
                 });
             }
             ["TRUTH", function, name, text @ ..] => {
-                run.truth.entry(((*function).to_owned(), (*name).to_owned())).or_default().insert(text.join("\t"));
+                run.truth
+                    .entry(((*function).to_owned(), (*name).to_owned()))
+                    .or_default()
+                    .insert(text.join("\t"));
             }
             ["GONE", function, name] => {
-                run.gone.insert(((*function).to_owned(), (*name).to_owned()));
+                run.gone
+                    .insert(((*function).to_owned(), (*name).to_owned()));
             }
             _ => {}
         }
@@ -162,10 +231,17 @@ fn run_in_gdb(root: &Path, program: &Path, name: &str) -> (Run, Debugger) {
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     let mut debugger = Debugger::new();
     for line in text.lines() {
-        if let ["GVAR", capture, frame, name, line, state, raw] = line.split('\t').collect::<Vec<_>>().as_slice() {
-            let (Ok(capture), Ok(frame)) = (capture.parse(), frame.parse()) else { continue };
+        if let ["GVAR", capture, frame, name, line, state, raw] =
+            line.split('\t').collect::<Vec<_>>().as_slice()
+        {
+            let (Ok(capture), Ok(frame)) = (capture.parse(), frame.parse()) else {
+                continue;
+            };
             let key = (capture, frame, (*name).to_owned(), (*line).to_owned());
-            debugger.entry(key).or_default().push(((*state).to_owned(), (*raw).to_owned()));
+            debugger
+                .entry(key)
+                .or_default()
+                .push(((*state).to_owned(), (*raw).to_owned()));
         }
     }
     (parse(&text), debugger)
@@ -209,7 +285,10 @@ impl Tables {
         let mut seen = BTreeSet::new();
         for var in &run.vars {
             let key = (var.frame.0, var.frame.1, var.name.clone(), var.line.clone());
-            if !run.frames.get(&var.frame).is_some_and(|frame| frame.in_app) || !seen.insert(key.clone()) {
+            // The capturing function itself goes on after the debugger stopped.
+            let outside =
+                var.frame.1 > 0 && run.frames.get(&var.frame).is_some_and(|frame| frame.in_app);
+            if !outside || !seen.insert(key.clone()) {
                 continue;
             }
             let has_value = !var.raw.is_empty() || matches!(var.text.as_str(), "()" | "[]");
@@ -233,15 +312,32 @@ impl Tables {
                 row.same += 1;
             } else if var.raw.is_empty() && !raw.is_empty() {
                 row.missing += 1;
-                self.notes.insert(format!("gdb only: {profile} {program} {} {} {}", function(run, var), var.name, var.state));
+                self.notes.insert(format!(
+                    "gdb only: {profile} {program} {} {} {}",
+                    function(run, var),
+                    var.name,
+                    var.state
+                ));
             } else {
                 row.differ += 1;
-                self.notes.insert(format!("differs from gdb: {profile} {program} {} {}: {} and {raw}", function(run, var), var.name, var.raw));
+                self.notes.insert(format!(
+                    "differs from gdb: {profile} {program} {} {}: {} and {raw}",
+                    function(run, var),
+                    var.name,
+                    var.raw
+                ));
             }
         }
     }
 
-    fn compare_with_truth(&mut self, profile: &str, program: &str, run: &Run, truth: &Run, dev: &Run) {
+    fn compare_with_truth(
+        &mut self,
+        profile: &str,
+        program: &str,
+        run: &Run,
+        truth: &Run,
+        dev: &Run,
+    ) {
         let row = self.truth.entry(profile.to_owned()).or_default();
         let in_app = |var: &&Var| run.frames.get(&var.frame).is_some_and(|frame| frame.in_app);
         for ((label, name), texts) in &truth.truth {
@@ -252,16 +348,29 @@ impl Tables {
                 continue;
             }
             row.values.insert(key.clone());
-            let is_async = dev.vars.iter().any(|var| is_of(dev, var, label, name) && dev.frames[&var.frame].is_async);
+            let is_async = dev
+                .vars
+                .iter()
+                .any(|var| is_of(dev, var, label, name) && dev.frames[&var.frame].is_async);
             if is_async {
                 row.async_values.insert(key.clone());
             }
-            for var in run.vars.iter().filter(in_app).filter(|var| is_of(run, var, label, name) && !var.shadowed) {
+            for var in run
+                .vars
+                .iter()
+                .filter(in_app)
+                .filter(|var| is_of(run, var, label, name) && !var.shadowed)
+            {
                 let right = texts.contains(&var.text);
                 if right {
                     row.equal.insert(key.clone());
                 }
-                if right && matches!(var.state.as_str(), "Ok" | "MaybeMoved" | "Truncated" | "Partial") {
+                if right
+                    && matches!(
+                        var.state.as_str(),
+                        "Ok" | "MaybeMoved" | "Truncated" | "Partial"
+                    )
+                {
                     row.shown.insert(key.clone());
                     if is_async {
                         row.async_shown.insert(key.clone());
@@ -273,16 +382,31 @@ impl Tables {
                 if !right && var.state == "Ok" {
                     row.wrong.insert(key.clone());
                     let text: String = var.text.chars().take(80).collect();
-                    let own: String = texts.iter().next().map(|text| text.chars().take(80).collect()).unwrap_or_default();
-                    self.notes.insert(format!("other text: {profile} {key} ({}): {text} and {own}", var.origin));
+                    let own: String = texts
+                        .iter()
+                        .next()
+                        .map(|text| text.chars().take(80).collect())
+                        .unwrap_or_default();
+                    self.notes.insert(format!(
+                        "other text: {profile} {key} ({}): {text} and {own}",
+                        var.origin
+                    ));
                 }
             }
         }
         for (label, name) in &truth.gone {
-            for var in run.vars.iter().filter(in_app).filter(|var| is_of(run, var, label, name)) {
+            for var in run
+                .vars
+                .iter()
+                .filter(in_app)
+                .filter(|var| is_of(run, var, label, name))
+            {
                 if var.state == "Ok" {
                     row.moved.insert(format!("{program} {label} {name}"));
-                    self.notes.insert(format!("moved but ok: {profile} {program} {label} {name}: {}", var.text));
+                    self.notes.insert(format!(
+                        "moved but ok: {profile} {program} {label} {name}: {}",
+                        var.text
+                    ));
                 }
             }
         }
@@ -299,22 +423,48 @@ impl Tables {
     }
 
     fn write(&self, out: &mut String) -> std::fmt::Result {
-        writeln!(out, "\n### In-app variables against gdb, stopped at the same instruction\n")?;
-        writeln!(out, "| profile | both list | gdb has the whole value | same bytes | other bytes | register lost | marked stale | gdb only | only here |")?;
-        writeln!(out, "| --- | --- | --- | --- | --- | --- | --- | --- | --- |")?;
+        writeln!(
+            out,
+            "\n### In-app variables against gdb, stopped at the same instruction\n"
+        )?;
+        writeln!(
+            out,
+            "| profile | both list | gdb has the whole value | same bytes | other bytes | register lost | marked stale | gdb only | only here |"
+        )?;
+        writeln!(
+            out,
+            "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
+        )?;
         for (profile, _) in PROFILES {
-            let Some(row) = self.gdb.get(profile) else { continue };
+            let Some(row) = self.gdb.get(profile) else {
+                continue;
+            };
             writeln!(
                 out,
                 "| {profile} | {} | {} | {} | {} | {} | {} | {} | {} |",
-                row.listed, row.real, row.same, row.differ, row.lost, row.marked, row.missing, row.more
+                row.listed,
+                row.real,
+                row.same,
+                row.differ,
+                row.lost,
+                row.marked,
+                row.missing,
+                row.more
             )?;
         }
-        writeln!(out, "\n### Values against the programs' own `{{:?}}` (written by the dev build)\n")?;
-        writeln!(out, "| profile | values | shown with the same text | ok with another text | moved or dropped but ok | async values | async shown | of these by location alone |")?;
+        writeln!(
+            out,
+            "\n### Values against the programs' own `{{:?}}` (written by the dev build)\n"
+        )?;
+        writeln!(
+            out,
+            "| profile | values | shown with the same text | ok with another text | moved or dropped but ok | async values | async shown | of these by location alone |"
+        )?;
         writeln!(out, "| --- | --- | --- | --- | --- | --- | --- | --- |")?;
         for (profile, _) in PROFILES {
-            let Some(row) = self.truth.get(profile) else { continue };
+            let Some(row) = self.truth.get(profile) else {
+                continue;
+            };
             writeln!(
                 out,
                 "| {profile} | {} | {} ({}) | {} | {} | {} | {} ({}) | {} |",
@@ -331,8 +481,14 @@ impl Tables {
         }
         writeln!(out, "\n### States of all in-app variables\n")?;
         for (profile, _) in PROFILES {
-            let Some(row) = self.truth.get(profile) else { continue };
-            let states: Vec<String> = row.states.iter().map(|(state, count)| format!("{state} {count}")).collect();
+            let Some(row) = self.truth.get(profile) else {
+                continue;
+            };
+            let states: Vec<String> = row
+                .states
+                .iter()
+                .map(|(state, count)| format!("{state} {count}"))
+                .collect();
             writeln!(out, "- {profile}: {}", states.join(", "))?;
         }
         writeln!(out, "\n### Every difference\n")?;
@@ -344,13 +500,23 @@ impl Tables {
 }
 
 fn is_of(run: &Run, var: &Var, label: &str, name: &str) -> bool {
-    var.name == name && run.frames.get(&var.frame).is_some_and(|frame| frame.function.ends_with(&format!("::{label}")))
+    var.name == name
+        && run
+            .frames
+            .get(&var.frame)
+            .is_some_and(|frame| frame.function.ends_with(&format!("::{label}")))
 }
 
 fn function<'r>(run: &'r Run, var: &Var) -> &'r str {
-    run.frames.get(&var.frame).map_or("?", |frame| frame.function.as_str())
+    run.frames
+        .get(&var.frame)
+        .map_or("?", |frame| frame.function.as_str())
 }
 
 fn percent(part: usize, whole: usize) -> String {
-    if whole == 0 { "-".to_owned() } else { format!("{:.1} %", part as f64 * 100.0 / whole as f64) }
+    if whole == 0 {
+        "-".to_owned()
+    } else {
+        format!("{:.1} %", part as f64 * 100.0 / whole as f64)
+    }
 }

@@ -38,7 +38,11 @@ impl IntoResponse for Failure {
 }
 
 pub fn run() {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime can start");
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .expect("a runtime can start");
     runtime.block_on(async {
         let prices = [("book".to_owned(), 1200), ("pen".to_owned(), 150)].into();
         let app = Arc::new(App { region: "eu".to_owned(), prices });
@@ -58,15 +62,23 @@ pub fn run() {
 }
 
 async fn request(address: std::net::SocketAddr, text: &str) {
-    let mut stream = tokio::net::TcpStream::connect(address).await.expect("the server listens");
-    stream.write_all(text.as_bytes()).await.expect("the server reads");
+    let mut stream = tokio::net::TcpStream::connect(address)
+        .await
+        .expect("the server listens");
+    stream
+        .write_all(text.as_bytes())
+        .await
+        .expect("the server reads");
     let mut answer = Vec::new();
     // The handler may panic, which ends the connection early.
     let read = stream.read_to_end(&mut answer).await;
     black_box((answer, read.is_ok()));
 }
 
-async fn cart(State(app): State<Arc<App>>, Path(customer): Path<String>) -> Result<String, Failure> {
+async fn cart(
+    State(app): State<Arc<App>>,
+    Path(customer): Path<String>,
+) -> Result<String, Failure> {
     let items = load(&app, &customer).await?;
     let discount = items.len() as u64 * 5;
     tokio::time::sleep(Duration::from_millis(1)).await;
@@ -106,7 +118,10 @@ fn price(prices: &BTreeMap<String, u64>, item: &str, index: usize) -> u64 {
     found.expect("every item has a price")
 }
 
-async fn place_order(State(app): State<Arc<App>>, Json(body): Json<serde_json::Value>) -> Result<String, Failure> {
+async fn place_order(
+    State(app): State<Arc<App>>,
+    Json(body): Json<serde_json::Value>,
+) -> Result<String, Failure> {
     let lines = body["lines"].as_array().map_or(0, Vec::len);
     let mut total = 0;
     for (index, line) in body["lines"].as_array().into_iter().flatten().enumerate() {

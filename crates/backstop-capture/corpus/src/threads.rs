@@ -7,10 +7,12 @@ pub fn run() {
     let jobs = Arc::new(Mutex::new(vec!["a", "b"]));
     let (sender, receiver) = mpsc::channel();
     let shared = Arc::clone(&jobs);
-    let worker = std::thread::Builder::new().name("worker".to_owned()).spawn(move || {
-        let job = receiver.recv().unwrap_or("none");
-        work(job, &shared, 3)
-    });
+    let worker = std::thread::Builder::new()
+        .name("worker".to_owned())
+        .spawn(move || {
+            let job = receiver.recv().unwrap_or("none");
+            work(job, &shared, 3)
+        });
     sender.send("job").expect("the worker waits");
     let joined = worker.expect("a thread can start").join();
     black_box(joined.is_err());
@@ -18,7 +20,10 @@ pub fn run() {
     black_box(caught.is_err());
     let sum: u32 = std::thread::scope(|scope| {
         let handles: Vec<_> = (0..2_u32).map(|n| scope.spawn(move || square(n))).collect();
-        handles.into_iter().map(|handle| handle.join().unwrap_or(0)).sum()
+        handles
+            .into_iter()
+            .map(|handle| handle.join().unwrap_or(0))
+            .sum()
     });
     black_box(sum);
 }

@@ -14,9 +14,17 @@ pub fn install() {
     std::panic::set_hook(Box::new(|_| capture()));
 }
 
+/// Where the debugger stops; `extern` and not mangled so that it is found by name.
+#[unsafe(no_mangle)]
+#[inline(never)]
+extern "C" fn corpus_mark() {
+    std::hint::black_box(());
+}
+
 /// Takes the stack here and prints it.
 #[inline(never)]
 pub fn capture() {
+    corpus_mark();
     let policy = Policy {
         redaction: Redaction::none(),
         limits: Limits {
@@ -31,7 +39,9 @@ pub fn capture() {
         ..Policy::default()
     };
     let taken = snapshot(&policy);
-    let _output = OUTPUT.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let _output = OUTPUT
+        .lock()
+        .unwrap_or_else(|poisoned| poisoned.into_inner());
     let number = CAPTURES.fetch_add(1, Ordering::Relaxed);
     for (at, frame) in taken.resolve().iter().enumerate() {
         println!(
@@ -43,7 +53,11 @@ pub fn capture() {
             frame.is_async,
         );
         for variable in &frame.vars {
-            let raw: String = variable.raw.iter().map(|byte| format!("{byte:02x}")).collect();
+            let raw: String = variable
+                .raw
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect();
             println!(
                 "VAR\t{number}\t{at}\t{}\t{}\t{}\t{:?}\t{:?}\t{raw}\t{}",
                 variable.name,

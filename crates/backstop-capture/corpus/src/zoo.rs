@@ -66,7 +66,20 @@ fn numbers(count: i32) {
     capture();
     black_box((a_i8, a_u8, a_i16, a_u16, a_i32, a_u32, a_i64, a_u64));
     black_box((a_i128, a_u128, a_usize, a_isize, a_f32, a_f64, yes, letter));
-    black_box((emoji, unit, pair, nested, one, wrapping, non_zero, grid, empty_array, range, inclusive, ordering));
+    black_box((
+        emoji,
+        unit,
+        pair,
+        nested,
+        one,
+        wrapping,
+        non_zero,
+        grid,
+        empty_array,
+        range,
+        inclusive,
+        ordering,
+    ));
     black_box((not_a_number, infinite, zero, no_non_zero, function));
 }
 
@@ -98,8 +111,29 @@ fn texts(argument: &str) {
     truth!("texts": argument, literal, owned, empty, spare, unicode, part, boxed, counted, atomic, borrowed_cow, owned_cow,
         path, borrowed_path, os, boxed_path, bytes, byte_slice, some, none, fine, wrong, maybe_reference, double);
     capture();
-    black_box((literal, &owned, &empty, &spare, unicode, part, &boxed, &counted, &atomic, &borrowed_cow));
-    black_box((&owned_cow, &path, borrowed_path, &os, &boxed_path, bytes, byte_slice, &some, &none));
+    black_box((
+        literal,
+        &owned,
+        &empty,
+        &spare,
+        unicode,
+        part,
+        &boxed,
+        &counted,
+        &atomic,
+        &borrowed_cow,
+    ));
+    black_box((
+        &owned_cow,
+        &path,
+        borrowed_path,
+        &os,
+        &boxed_path,
+        bytes,
+        byte_slice,
+        &some,
+        &none,
+    ));
     black_box((&fine, &wrong, maybe_reference, double));
 }
 
@@ -122,7 +156,15 @@ fn owners() {
     truth!("owners": boxed, nested_box, boxed_slice, counted, counted_again, atomic, counted_slice, option_box, no_box,
         result, list, reference, unique);
     capture();
-    black_box((&boxed, &nested_box, &boxed_slice, &counted, &counted_again, &atomic, &counted_slice));
+    black_box((
+        &boxed,
+        &nested_box,
+        &boxed_slice,
+        &counted,
+        &counted_again,
+        &atomic,
+        &counted_slice,
+    ));
     black_box((&option_box, &no_box, &result, &list, reference, unique, raw));
 }
 
@@ -144,7 +186,20 @@ fn cells() {
     truth!("cells": cell, ref_cell, borrowed, once, empty_once, once_lock, empty_lock, flag, counter);
     capture();
     drop(guard);
-    black_box((&cell, &ref_cell, &borrowed, &mutex, &lock, &shared, &once, &empty_once, &once_lock, &empty_lock, &flag, &counter));
+    black_box((
+        &cell,
+        &ref_cell,
+        &borrowed,
+        &mutex,
+        &lock,
+        &shared,
+        &once,
+        &empty_once,
+        &once_lock,
+        &empty_lock,
+        &flag,
+        &counter,
+    ));
 }
 
 #[inline(never)]
@@ -165,7 +220,10 @@ fn library() {
     let index: indexmap::IndexMap<&str, u8> = [("x", 1), ("y", 2)].into_iter().collect();
     truth!("library": value, number, negative, float, text, array, object, small, spilled, status, method, bytes, index);
     capture();
-    black_box((&value, &number, &negative, &float, &text, &array, &object, &small, &spilled, &status, &method, &bytes, &url, &index));
+    black_box((
+        &value, &number, &negative, &float, &text, &array, &object, &small, &spilled, &status,
+        &method, &bytes, &url, &index,
+    ));
 }
 
 #[inline(never)]
@@ -179,7 +237,9 @@ fn times() {
     let epoch = std::time::SystemTime::UNIX_EPOCH;
     truth!("times": second, millis, nanos, timestamp, date, date_time, epoch);
     capture();
-    black_box((&second, &millis, &nanos, &timestamp, &date, &date_time, &epoch));
+    black_box((
+        &second, &millis, &nanos, &timestamp, &date, &date_time, &epoch,
+    ));
 }
 
 #[inline(never)]
@@ -198,5 +258,18 @@ fn daily() {
     let borrowed: &dyn std::fmt::Debug = &5_u16;
     truth!("daily": v4, v6, ip, socket, socket6, parse_error, io_kind, printer, borrowed, boxed_error);
     capture();
-    black_box((&v4, &v6, &ip, &socket, &socket6, &parse_error, &io_error, &io_kind, &layout, &boxed_error, &printer, borrowed));
+    black_box((
+        &v4,
+        &v6,
+        &ip,
+        &socket,
+        &socket6,
+        &parse_error,
+        &io_error,
+        &io_kind,
+        &layout,
+        &boxed_error,
+        &printer,
+        borrowed,
+    ));
 }

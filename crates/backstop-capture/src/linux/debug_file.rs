@@ -372,3 +372,136 @@ fn link_paths(path: &Path, name: &[u8]) -> Vec<PathBuf> {
 fn empty() -> Slice {
     EndianSlice::new(&[], LittleEndian)
 }
+
+#[cfg(test)]
+pub(super) mod tests {
+    use gimli::{Section as _, UnitOffset};
+
+    use super::*;
+    use crate::platform::module;
+
+    /// Numbers that look random and are the same in every run.
+    pub(crate) struct Random(pub(crate) u64);
+
+    impl Random {
+        pub(crate) fn next(&mut self) -> u64 {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            self.0
+        }
+
+        pub(crate) fn below(&mut self, end: usize) -> usize {
+            (self.next() % end.max(1) as u64) as usize
+        }
+    }
+
+    /// How often to repeat; more with `BACKSTOP_CAPTURE_FUZZ` set to a number.
+    pub(crate) fn rounds(usual: usize) -> usize {
+        std::env::var("BACKSTOP_CAPTURE_FUZZ")
+            .ok()
+            .and_then(|rounds| rounds.parse().ok())
+            .unwrap_or(usual)
+    }
+
+    /// Units of this crate's own code in this test program.
+    pub(crate) fn own_units() -> Vec<&'static Unit> {
+        let debug = module::loaded()[0]
+            .debug()
+            .expect("tests have debug information");
+        debug
+            .unit_offsets()
+            .iter()
+            .filter_map(|offset| debug.unit(*offset))
+            .filter(|unit| !unit.is_foreign() && unit.has_variables())
+            .collect()
+    }
+
+    /// Offsets of all DIEs of a unit, as far as they can be read.
+    pub(crate) fn offsets(unit: &Unit) -> Vec<UnitOffset> {
+        let mut offsets = Vec::new();
+        let Ok(mut entries) = unit.unit.entries_raw(None) else {
+            return offsets;
+        };
+        let mut entry = gimli::DebuggingInformationEntry::null();
+        while !entries.is_empty() {
+            match entries.read_entry(&mut entry) {
+                Ok(true) => offsets.push(entry.offset()),
+                Ok(false) => {}
+                Err(_) => break,
+            }
+        }
+        offsets
+    }
+
+    /// Every lookup in units whose bytes were changed ends with an answer.
+    #[test]
+    fn damaged_debug_information_is_survived() {
+        let whole = module::loaded()[0]
+            .debug()
+            .expect("tests have debug information");
+        let unit = own_units()
+            .into_iter()
+            .min_by_key(|unit| unit.unit.header.length_including_self())
+            .expect("this crate has a unit");
+        let start = unit
+            .unit
+            .header
+            .debug_info_offset()
+            .expect("it lies in .debug_info")
+            .0;
+        let len = unit.unit.header.length_including_self();
+        let info = &whole.dwarf.debug_info.reader().slice()[start..start + len];
+        let mut random = Random(0x9e37_79b9_7f4a_7c15);
+        let rounds = rounds(4);
+        for _ in 0..rounds {
+            let mut bytes = info.to_vec();
+            for _ in 0..=random.below(40) {
+                // Beyond the header, or most rounds would test its checks alone.
+                let at = 11 + random.below(bytes.len() - 11);
+                bytes[at] = random.next() as u8;
+            }
+            let mut dwarf = Dwarf::<Slice>::default();
+            dwarf.debug_abbrev = whole.dwarf.debug_abbrev;
+            dwarf.debug_str = whole.dwarf.debug_str;
+            dwarf.debug_line = whole.dwarf.debug_line;
+            dwarf.ranges = whole.dwarf.ranges;
+            dwarf.locations = whole.dwarf.locations;
+            dwarf.debug_info = gimli::DebugInfo::from(EndianSlice::new(
+                Box::leak(bytes.into_boxed_slice()),
+                LittleEndian,
+            ));
+            let damaged: &'static DebugFile = Box::leak(Box::new(DebugFile {
+                dwarf,
+                package: None,
+                aranges: Vec::new(),
+                covered: Vec::new(),
+                uncovered: Lazy::new(),
+                unit_offsets: Lazy::new(),
+                units: Mutex::default(),
+                symbols: Lazy::new(),
+                symbol_file: None,
+                found: Found::Inside,
+            }));
+            let Some(unit) = damaged.unit(0) else {
+                continue;
+            };
+            let offsets = offsets(unit);
+            for _ in 0..200.min(offsets.len()) {
+                let offset = offsets[random.below(offsets.len())];
+                let ty = unit.type_at(offset);
+                ty.owns();
+                ty.fields().iter().for_each(|field| {
+                    field.ty();
+                });
+                unit.path(offset);
+                unit.die(offset).name();
+            }
+            for function in unit.functions_for_tests().into_iter().take(20) {
+                if let Some(function) = unit.function_at(function) {
+                    function.levels(random.next());
+                }
+            }
+        }
+    }
+}

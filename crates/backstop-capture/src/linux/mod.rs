@@ -1,6 +1,7 @@
 //! The whole of capture for Linux on x86-64.
 
 mod cleanup;
+mod clock;
 mod coroutine;
 mod debug_file;
 mod frames;

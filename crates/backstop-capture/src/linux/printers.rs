@@ -129,10 +129,10 @@ impl Renderer<'_> {
         if !matches!(ty.kind, Kind::Struct(_) | Kind::Union(_)) {
             return None;
         }
-        let is_fat = ty
-            .fields()
-            .iter()
-            .any(|field| matches!(field.name, "data_ptr" | "vtable"));
+        let is_fat = matches!(
+            ty.fields(),
+            [first, second] if matches!((first.name, second.name), ("data_ptr", "length") | ("pointer", "vtable"))
+        );
         match base {
             _ if is_fat => None,
             "alloc::vec::Vec" => self.vec(&part),

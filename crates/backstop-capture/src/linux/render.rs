@@ -555,6 +555,50 @@ fn same_bits(a: u128, b: u128, size: u64) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::platform::debug_file::tests::{Random, offsets, own_units, rounds};
+    use crate::platform::module;
+
+    /// Every type of this program, laid over memory that holds anything, gives a value or a state.
+    #[test]
+    fn any_type_over_any_memory() {
+        let types: Vec<&'static Type> = own_units()
+            .into_iter()
+            .flat_map(|unit| offsets(unit).into_iter().map(|offset| unit.type_at(offset)))
+            .filter(|ty| ty.size > 0)
+            .take(5000)
+            .collect();
+        assert!(types.len() > 200, "{}", types.len());
+        let modules = module::loaded();
+        let limits = Limits::default();
+        let redaction = Redaction::default();
+        let mut random = Random(0x2545_f491_4f6c_dd1d);
+        let mut words = vec![0_u64; 1024];
+        for round in 0..rounds(1000) {
+            let base = words.as_ptr() as u64;
+            for _ in 0..64 {
+                let at = random.below(words.len());
+                words[at] = match random.below(6) {
+                    0 => random.next(),
+                    1 => 0,
+                    2 => random.next() % 64,
+                    3 => base.wrapping_add(random.next() % 8192),
+                    4 => u64::MAX - random.next() % 4096,
+                    _ => std::ptr::from_ref(types[random.below(types.len())]) as u64,
+                };
+            }
+            let memory = Memory::new(limits.memory_bytes);
+            let mut renderer = Renderer::new(&memory, &modules, &redaction, &limits);
+            let ty = types[random.below(types.len())];
+            let place = Place::Memory(base + random.next() % 4096);
+            let (value, _) = renderer.variable(ty, &place);
+            let text = value.to_string();
+            assert!(
+                text.len() < limits.nodes * (limits.text_bytes * 6 + 256),
+                "round {round}: {}",
+                ty.path
+            );
+        }
+    }
 
     #[test]
     fn numbers_of_any_width() {

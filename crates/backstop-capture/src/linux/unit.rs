@@ -221,6 +221,16 @@ impl Unit {
         std::str::from_utf8(slice.slice()).ok()
     }
 
+    /// An address in each function.
+    #[cfg(test)]
+    pub(crate) fn functions_for_tests(&'static self) -> Vec<u64> {
+        self.index()
+            .functions
+            .iter()
+            .map(|function| function.start)
+            .collect()
+    }
+
     fn index(&'static self) -> &'static Index {
         self.index.get(|| self.read_index().unwrap_or_default())
     }

@@ -3,8 +3,8 @@
 use std::cell::OnceCell;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Instant;
 
+use super::clock::Clock;
 use super::coroutine::{self, Alive, Coroutine, Open};
 use super::function::{VarDie, declaration};
 use super::location::{Context, Place, locate};
@@ -39,7 +39,7 @@ pub(super) fn take(
                 .collect()
         })
         .collect();
-    let started = Instant::now();
+    let started = Clock::start();
     let mut renderer = Renderer::new(memory, modules, &policy.redaction, &policy.limits);
     let stack = open(steps, raws, &sites, modules, memory);
     let mut budget = Budget {
@@ -127,7 +127,7 @@ fn open<'a>(
 
 /// What may still be spent.
 struct Budget<'a> {
-    started: Instant,
+    started: Clock,
     policy: &'a Policy,
     frames_left: usize,
 }
@@ -234,7 +234,9 @@ fn read(
 
 /// The best state of a value that is otherwise right: owning values may have been moved.
 fn floor(ty: &'static Type, place: &Place, level: &Open<'_>, renderer: &Renderer<'_>) -> State {
-    if !ty.owns() || level.cleanup.keeps(ty, place, renderer.memory) {
+    // A raw pointer is a number as long as it is not inside something that frees it.
+    let is_raw = ty.name.starts_with('*');
+    if is_raw || !ty.owns() || level.cleanup.keeps(ty, place, renderer.memory) {
         State::Ok
     } else {
         State::MaybeMoved

@@ -1,4 +1,5 @@
 //! Tests through the public door.
 
+mod seccomp;
 mod stack;
 mod variables;
