@@ -308,7 +308,7 @@ impl Tables {
                 row.lost += 1;
             } else if matches!(var.state.as_str(), "Stale") {
                 row.marked += 1;
-            } else if var.raw == *raw || values.iter().any(|(_, raw)| *raw == var.raw) {
+            } else if values.iter().any(|(_, raw)| is_same(&var.raw, raw)) {
                 row.same += 1;
             } else if var.raw.is_empty() && !raw.is_empty() {
                 row.missing += 1;
@@ -393,6 +393,20 @@ impl Tables {
                     ));
                 }
             }
+        }
+        for key in row
+            .values
+            .iter()
+            .filter(|key| key.starts_with(&format!("{program} ")) && !row.shown.contains(*key))
+        {
+            let found = run
+                .vars
+                .iter()
+                .filter(in_app)
+                .filter(|var| key.ends_with(&format!(" {}", var.name)));
+            let states: BTreeSet<&str> = found.map(|var| var.state.as_str()).collect();
+            self.notes
+                .insert(format!("not shown: {profile} {key}: {states:?}"));
         }
         for (label, name) in &truth.gone {
             for var in run
@@ -497,6 +511,11 @@ impl Tables {
         }
         Ok(())
     }
+}
+
+/// gdb leaves out the bytes that an enum's variant does not use.
+fn is_same(captured: &str, debugger: &str) -> bool {
+    captured == debugger || !debugger.is_empty() && captured.starts_with(debugger)
 }
 
 fn is_of(run: &Run, var: &Var, label: &str, name: &str) -> bool {
