@@ -4,8 +4,8 @@ use std::error::Error;
 use std::fmt;
 use std::panic::Location;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Once};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, Once, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
 use backstop_protocol::{Dsn, Event, EventId, Level, Message};
 
@@ -22,6 +22,25 @@ use crate::event::Draft;
 /// Clones are the same client; the last one to go sends what still waits.
 #[derive(Clone)]
 pub struct Client(Arc<Handle>);
+
+/// The clients that have something to send, or had: a program that ends asks them all.
+///
+/// A tracker is mostly a static, which is never dropped.
+static STARTED: Mutex<Vec<Weak<Shared>>> = Mutex::new(Vec::new());
+
+/// Waits until all clients of the program have sent what they have, and says whether they did.
+pub(super) fn flush_all(timeout: Duration) -> bool {
+    let until = Instant::now() + timeout;
+    let clients: Vec<Arc<Shared>> = started().iter().filter_map(Weak::upgrade).collect();
+    clients.iter().fold(true, |all, shared| {
+        let left = until.saturating_duration_since(Instant::now());
+        shared.queue.flush(left) && all
+    })
+}
+
+fn started() -> MutexGuard<'static, Vec<Weak<Shared>>> {
+    STARTED.lock().unwrap_or_else(PoisonError::into_inner)
+}
 
 struct Handle {
     shared: Arc<Shared>,
@@ -172,6 +191,10 @@ impl Handle {
     /// The thread starts with the first event: most programs never fail.
     fn start(&self) {
         self.started.call_once(|| {
+            let mut clients = started();
+            clients.retain(|client| client.strong_count() > 0);
+            clients.push(Arc::downgrade(&self.shared));
+            drop(clients);
             let shared = Arc::clone(&self.shared);
             let thread = std::thread::Builder::new()
                 .name("backstop-report".to_owned())

@@ -164,6 +164,13 @@ pub fn add_breadcrumb(breadcrumb: Breadcrumb) {
     configure_scope(|scope| scope.add_breadcrumb(breadcrumb));
 }
 
+/// Waits until everything that the program has reported is sent, and says whether it is.
+///
+/// [`serve`](crate::serve) and [`Guard`] do this at their end.
+pub fn flush(timeout: Duration) -> bool {
+    client::flush_all(timeout)
+}
+
 /// Adds a tag to the events of this thread or task.
 pub fn set_tag(name: impl Into<String>, value: impl Into<String>) {
     configure_scope(|scope| scope.set_tag(name, value));

@@ -21,17 +21,20 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
 use tower::ServiceExt;
 
-use crate::capture;
 use crate::web::app::App;
 use crate::web::debugger::Debugger;
 use crate::web::reload::{self, Watching};
 use crate::web::scope::SetupError;
+use crate::{capture, report};
 
 /// A client that needs longer for its headers does not want an answer.
 const HEADERS_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long requests that are running may go on once the server has to end.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long the last reports may take.
+const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// When no connection can be accepted (no free file descriptors), trying at once is of no use.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -107,6 +110,8 @@ pub async fn serve_until(
     {
         tracing::warn!(target: "backstop::server", "requests were still running and are cut off");
     }
+    // What failed last is often why the program ends; a failing wait is no reason not to end.
+    let _sent = tokio::task::spawn_blocking(|| report::flush(FLUSH_TIMEOUT)).await;
     Ok(())
 }
 
