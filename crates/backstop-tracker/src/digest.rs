@@ -8,6 +8,7 @@
 
 use std::collections::{HashMap, VecDeque};
 use std::fmt;
+use std::sync::mpsc;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -30,6 +31,10 @@ const QUEUE_EVENTS_MAX: usize = 4096;
 const QUEUE_BYTES_MAX: usize = 32 << 20;
 /// Events in one transaction; beyond this a commit costs nothing anyway and answers come late.
 const BATCH_EVENTS_MAX: usize = 1024;
+/// Events after which the log is merged into the file: some 10 to 20 MB of log.
+const MERGE_EVENTS: usize = 1000;
+/// How long a batch may wait to become as large as the one before; people do not notice it.
+const GATHER_MAX: Duration = Duration::from_millis(4);
 /// When a client that found a full queue may come again.
 const FULL_RETRY_AFTER: Duration = Duration::from_secs(1);
 /// When the disk is tried again after it refused; until then every event is refused at once.
@@ -136,7 +141,19 @@ impl Digest {
     ///
     /// If the system gives no thread.
     pub fn start(store: Store) -> std::io::Result<Digest> {
-        let shared = Arc::new(Shared::default());
+        Digest::start_with(store, REFUSED_RETRY_AFTER)
+    }
+
+    /// Starts the writer of a store that tries a disk that refused again after `refused_for`.
+    ///
+    /// # Errors
+    ///
+    /// If the system gives no thread.
+    pub fn start_with(store: Store, refused_for: Duration) -> std::io::Result<Digest> {
+        let shared = Arc::new(Shared {
+            refused_for,
+            ..Shared::default()
+        });
         let writer = {
             let (shared, store) = (Arc::clone(&shared), store.clone());
             std::thread::Builder::new()
@@ -344,6 +361,7 @@ struct Shared {
     filled: Condvar,
     alerts: Notify,
     metrics: Metrics,
+    refused_for: Duration,
 }
 
 #[derive(Debug, Default)]
@@ -353,6 +371,8 @@ struct Queue {
     bytes: usize,
     refusing: Option<Refusing>,
     stopping: bool,
+    /// Events of the batch before.
+    last_batch: usize,
 }
 
 /// The store refused; until the time has passed nobody is let in.
@@ -397,6 +417,16 @@ impl Shared {
                 .wait(queue)
                 .unwrap_or_else(PoisonError::into_inner);
         }
+        // Those who were answered last time are about to send again: without this wait the writer
+        // would commit for the first of them alone, and a commit costs as much as ten events.
+        let deadline = Instant::now() + GATHER_MAX;
+        while queue.events < queue.last_batch && !queue.stopping {
+            let Some(left) = deadline.checked_duration_since(Instant::now()) else {
+                break;
+            };
+            let waited = self.filled.wait_timeout(queue, left);
+            queue = waited.unwrap_or_else(PoisonError::into_inner).0;
+        }
         Some(queue.take())
     }
 }
@@ -434,6 +464,7 @@ impl Queue {
                 break;
             }
         }
+        self.last_batch = events;
         batch
     }
 }
@@ -447,8 +478,37 @@ fn bytes_of(submission: &Submission) -> usize {
 }
 
 fn write_until_stopped(shared: &Shared, store: &Store) {
-    while let Some(batch) = shared.take() {
-        write(shared, store, batch);
+    let (merge, merges) = mpsc::sync_channel(1);
+    std::thread::scope(|scope| {
+        if store.merges_log_aside() {
+            let merging = std::thread::Builder::new()
+                .name("merge".to_owned())
+                .spawn_scoped(scope, move || merge_log_when_told(store, &merges));
+            if let Err(error) = merging {
+                // Then the writer merges the log itself, at a larger size.
+                tracing::warn!(%error, "the log is merged between commits");
+            }
+        }
+        let mut events = 0;
+        while let Some(batch) = shared.take() {
+            events += batch.iter().map(|one| one.events.len()).sum::<usize>();
+            write(shared, store, batch);
+            if events >= MERGE_EVENTS {
+                events = 0;
+                // If it is still merging, it will be told again soon.
+                let _ = merge.try_send(());
+            }
+        }
+        drop(merge);
+    });
+}
+
+/// Moves the log into the file beside the writer, so that no commit waits for it.
+fn merge_log_when_told(store: &Store, merges: &mpsc::Receiver<()>) {
+    for () in merges {
+        if let Err(error) = store.merge_log() {
+            tracing::warn!(error = format!("{error:#}"), "the log was not merged");
+        }
     }
 }
 
@@ -522,12 +582,12 @@ fn refuse(shared: &Shared, answers: Vec<Answer>, error: &Error) {
         "events are refused until the store can be written again"
     );
     shared.lock().refusing = Some(Refusing {
-        until: Instant::now() + REFUSED_RETRY_AFTER,
+        until: Instant::now() + shared.refused_for,
         reason: reason.clone(),
     });
     for (_, answer) in answers {
         let _ = answer.send(Err(SubmitError::Unavailable {
-            retry_after: REFUSED_RETRY_AFTER,
+            retry_after: shared.refused_for,
             reason: reason.clone(),
         }));
     }
@@ -565,7 +625,7 @@ fn write_apart(
                 Err(match error.kind() {
                     // Other pages may be sound, so the next event is tried at once.
                     ErrorKind::Corrupt => SubmitError::Unavailable {
-                        retry_after: REFUSED_RETRY_AFTER,
+                        retry_after: shared.refused_for,
                         reason,
                     },
                     _ => SubmitError::Refused { reason },

@@ -69,6 +69,9 @@ impl Server {
         let store = Store::open(&config.data)
             .with_context(|| format!("cannot open the store in {directory}"))?;
         let lock = store.lock_for_serving()?;
+        if let Some(repaired) = store.repaired() {
+            tracing::warn!("{repaired}");
+        }
         let listener = TcpListener::bind(&config.listen)
             .await
             .with_context(|| format!("cannot listen on {}", config.listen))?;

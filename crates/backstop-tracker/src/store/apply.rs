@@ -4,8 +4,8 @@
 //! Everything that several events of a batch change (an issue, a bucket, a tag) is added up
 //! first and written once.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
+use std::collections::btree_map::Entry;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use backstop_protocol::Timestamp;
@@ -121,11 +121,14 @@ impl Caches {
 }
 
 /// The sums of one batch.
+///
+/// They are written in key order: neighbours share pages, the full-text index wants rising
+/// row ids, and the same events always make the same file, so that a test can replay a run.
 #[derive(Debug, Default)]
 struct Deltas<'a> {
-    issues: HashMap<IssueId, IssueDelta<'a>>,
-    projects: HashMap<(ProjectId, i64), i64>,
-    outcomes: HashMap<(ProjectId, Option<Key>, i64, &'static str), u64>,
+    issues: BTreeMap<IssueId, IssueDelta<'a>>,
+    projects: BTreeMap<(ProjectId, i64), i64>,
+    outcomes: BTreeMap<(ProjectId, Option<Key>, i64, &'static str), u64>,
     body_bytes: i64,
 }
 
@@ -150,8 +153,8 @@ struct IssueDelta<'a> {
     first_seen: i64,
     last_seen: i64,
     latest: &'a Prepared,
-    buckets: HashMap<i64, i64>,
-    tags: HashMap<(&'a str, &'a str), (i64, i64)>,
+    buckets: BTreeMap<i64, i64>,
+    tags: BTreeMap<(&'a str, &'a str), (i64, i64)>,
     words: Vec<&'a [String]>,
 }
 
@@ -308,8 +311,8 @@ impl<'a> IssueDelta<'a> {
             first_seen: i64::MAX,
             last_seen: i64::MIN,
             latest: event,
-            buckets: HashMap::new(),
-            tags: HashMap::new(),
+            buckets: BTreeMap::new(),
+            tags: BTreeMap::new(),
             words: Vec::new(),
         })
     }
@@ -397,13 +400,10 @@ fn insert_event(
 fn write_issues(
     tx: &Transaction<'_>,
     caches: &mut Caches,
-    issues: HashMap<IssueId, IssueDelta<'_>>,
+    issues: BTreeMap<IssueId, IssueDelta<'_>>,
     now: Timestamp,
     applied: &mut Applied,
 ) -> Result<(), Fault> {
-    let mut issues: Vec<_> = issues.into_iter().collect();
-    // In key order neighbours share pages, and the full-text index wants rising row ids.
-    issues.sort_unstable_by_key(|(issue, _)| *issue);
     for (issue, delta) in issues {
         let mut search_docs = delta.before.search_docs;
         for words in &delta.words {
@@ -434,7 +434,7 @@ fn write_issues(
 fn write_tags(
     tx: &Transaction<'_>,
     issue: IssueId,
-    tags: &HashMap<(&str, &str), (i64, i64)>,
+    tags: &BTreeMap<(&str, &str), (i64, i64)>,
 ) -> Result<i64, Fault> {
     let mut users = 0;
     let mut update = tx.prepare_cached(
@@ -631,8 +631,8 @@ impl History for Past<'_, '_> {
 
 fn write_projects(
     tx: &Transaction<'_>,
-    buckets: &HashMap<(ProjectId, i64), i64>,
-    outcomes: &HashMap<(ProjectId, Option<Key>, i64, &'static str), u64>,
+    buckets: &BTreeMap<(ProjectId, i64), i64>,
+    outcomes: &BTreeMap<(ProjectId, Option<Key>, i64, &'static str), u64>,
 ) -> Result<(), Fault> {
     for ((project, start), n) in buckets {
         tx.prepare_cached(

@@ -28,6 +28,7 @@ pub(super) struct Opening {
     pub(super) path: PathBuf,
     /// The name of an SQLite VFS, for tests over a faulty disk.
     pub(super) vfs: Option<String>,
+    pub(super) log_pages_max: u32,
 }
 
 impl Opening {
@@ -40,7 +41,7 @@ impl Opening {
         connection.pragma_update(None, "synchronous", "full")?;
         connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;
         connection.pragma_update(None, "foreign_keys", true)?;
-        connection.pragma_update(None, "wal_autocheckpoint", 4000)?;
+        connection.pragma_update(None, "wal_autocheckpoint", self.log_pages_max)?;
         Ok(connection)
     }
 

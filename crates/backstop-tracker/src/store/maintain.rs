@@ -53,6 +53,20 @@ impl Store {
         Ok(thinned || shrunk || rolled || dropped)
     }
 
+    /// Says whether the log may be merged beside the writer.
+    pub(crate) fn merges_log_aside(&self) -> bool {
+        self.0.merge_log_aside
+    }
+
+    /// Moves what nobody reads any more from the log into the file, while others write.
+    pub(crate) fn merge_log(&self) -> Result<(), Error> {
+        let connection = self.0.opening.reader()?;
+        connection
+            .query_row("PRAGMA wal_checkpoint(PASSIVE)", [], |_| Ok(()))
+            .map_err(Fault::from)?;
+        Ok(())
+    }
+
     /// Deletes some bodies if they exceed the budget.
     fn thin(&self) -> Result<bool, Error> {
         let body_bytes_max = self.0.body_bytes_max;

@@ -24,6 +24,7 @@ mod record;
 mod replay;
 mod schema;
 mod search;
+mod wal;
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -57,8 +58,12 @@ pub struct Store(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     directory: PathBuf,
+    repaired: Option<String>,
+    /// Held shared as long as the store is open.
+    _in_use: File,
     opening: Opening,
     body_bytes_max: u64,
+    merge_log_aside: bool,
     writer: WriterLock,
     readers: Readers,
     known_keys: KnownKeys,
@@ -72,13 +77,22 @@ pub struct StoreOptions {
     pub vfs: Option<String>,
     /// Bodies of events are thinned out above this; counts are not touched.
     pub body_bytes_max: u64,
+    /// The write-ahead log is merged into the file when it has so many pages.
+    pub log_pages_max: u32,
+    /// The log is also merged beside the writer, before it becomes that large.
+    pub merge_log_aside: bool,
 }
+
+/// 64 MB: reached only when merging aside cannot keep up, and a start reads the log once.
+const LOG_PAGES_DEFAULT: u32 = 16_000;
 
 impl Default for StoreOptions {
     fn default() -> StoreOptions {
         StoreOptions {
             vfs: None,
             body_bytes_max: BODY_BYTES_DEFAULT,
+            log_pages_max: LOG_PAGES_DEFAULT,
+            merge_log_aside: true,
         }
     }
 }
@@ -126,10 +140,22 @@ impl Store {
         let opening = Opening {
             path: directory.join(FILE),
             vfs: options.vfs.clone(),
+            log_pages_max: options.log_pages_max,
         };
         // Two processes that make the same file at the same moment would meet half a file.
         let lock = lock_file(directory, "open.lock")?;
         lock.lock()
+            .map_err(|error| Error::io("cannot lock the data directory", error))?;
+        // The log of a store in use is never at rest, so only the first to open it looks.
+        let in_use = lock_file(directory, "use.lock")?;
+        let is_first = in_use.try_lock().is_ok();
+        let repaired = match options.vfs {
+            None if is_first => wal::inspect(&opening.path)?,
+            _ => None,
+        };
+        in_use
+            .unlock()
+            .and_then(|()| in_use.lock_shared())
             .map_err(|error| Error::io("cannot lock the data directory", error))?;
         let mut writer = opening.writer()?;
         schema::migrate(&mut writer)?;
@@ -137,7 +163,10 @@ impl Store {
         drop(lock);
         Ok(Store(Arc::new(Inner {
             directory: directory.to_owned(),
+            repaired,
+            _in_use: in_use,
             body_bytes_max: options.body_bytes_max,
+            merge_log_aside: options.merge_log_aside,
             writer: WriterLock::new(Writer::new(writer)),
             readers: Readers::new(opening.clone()),
             opening,
@@ -166,6 +195,11 @@ impl Store {
                 Err(Error::io("cannot lock the data directory", error))
             }
         }
+    }
+
+    /// Says what was found and mended when the store was opened after a crash, if anything.
+    pub fn repaired(&self) -> Option<&str> {
+        self.0.repaired.as_deref()
     }
 
     /// Returns the data directory.

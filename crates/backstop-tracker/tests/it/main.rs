@@ -2,9 +2,11 @@
 
 mod api;
 mod cli;
+mod faults;
 mod grouping;
 mod ingest;
 mod pages;
+mod power_loss;
 mod scratch;
 mod sdk_corpus;
 mod server;

@@ -694,3 +694,42 @@ fn a_backup_of_a_store_in_use_comes_back_whole() {
     assert_eq!((report.findings, report.events), (Vec::new(), 1));
     restored.event(bench.project.id, stored.event_id).unwrap();
 }
+
+#[test]
+fn a_store_of_every_earlier_schema_is_brought_forward() {
+    let directory = concat!(env!("CARGO_MANIFEST_DIR"), "/migrations/sqlite");
+    let mut steps: Vec<_> = std::fs::read_dir(directory)
+        .unwrap()
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    steps.sort();
+    for version in 1..=steps.len() {
+        let scratch = Scratch::new();
+        let old = rusqlite::Connection::open(scratch.path().join("backstop.db")).unwrap();
+        for step in &steps[..version] {
+            let step = std::fs::read_to_string(step).unwrap();
+            old.execute_batch(&step).unwrap();
+        }
+        old.pragma_update(None, "user_version", version).unwrap();
+        old.execute_batch(
+            "INSERT INTO organization VALUES (1, 'main', 'main', 0);
+             INSERT INTO project (id, organization, slug, name, created) VALUES (7, 1, 'shop', 'Shop', 0);
+             INSERT INTO project_count (project) VALUES (7);",
+        )
+        .unwrap();
+        drop(old);
+        let store = Store::open(scratch.path()).unwrap();
+        assert_eq!(store.project(ProjectId(7)).unwrap().slug, "shop");
+        assert_eq!(store.check(false).unwrap().findings, []);
+    }
+    let scratch = Scratch::new();
+    let newer = rusqlite::Connection::open(scratch.path().join("backstop.db")).unwrap();
+    newer
+        .pragma_update(None, "user_version", steps.len() + 1)
+        .unwrap();
+    drop(newer);
+    assert_eq!(
+        Store::open(scratch.path()).unwrap_err().kind(),
+        ErrorKind::Newer
+    );
+}

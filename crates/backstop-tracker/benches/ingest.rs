@@ -1,0 +1,468 @@
+//! What an event costs, from the socket to the disk.
+//!
+//! `cargo bench -p backstop-tracker --bench ingest` measures three servers in one run, each a
+//! process of its own, with the generator beside it on the same machine:
+//! (a) reads and discards; (b) gunzip, typed parse and compress, no store; (c) Backstop,
+//! answered after COMMIT. Options: `--seconds N`, `--connections N`, `--bytes N`,
+//! `--growth N` (fill up to N events and look at 10,000, 100,000, …).
+
+mod support;
+
+use std::fs::File;
+use std::io::{Read, Write};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::routing::post;
+use backstop_tracker::model::IssueQuery;
+use backstop_tracker::store::Store;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+use support::event::{self, Body};
+use support::server::{Server, create_project, directory, size_of};
+
+const ISSUES: usize = 2000;
+
+fn main() {
+    let options = Options::read();
+    match options.server.as_deref() {
+        Some("read") => serve(Router::new().route("/api/{project}/envelope/", post(read))),
+        Some("decode") => serve(Router::new().route("/api/{project}/envelope/", post(decode))),
+        Some(other) => panic!("no server {other}"),
+        None if options.growth > 0 => growth(&options),
+        None => compare(&options),
+    }
+}
+
+struct Options {
+    server: Option<String>,
+    seconds: u64,
+    connections: usize,
+    bytes: usize,
+    growth: u64,
+}
+
+impl Options {
+    fn read() -> Options {
+        let arguments: Vec<String> = std::env::args().collect();
+        let value = |name: &str| {
+            let at = arguments.iter().position(|argument| argument == name)?;
+            arguments.get(at + 1).cloned()
+        };
+        let number = |name, default| value(name).map_or(default, |text| text.parse().expect(name));
+        Options {
+            server: value("--server"),
+            seconds: number("--seconds", 6),
+            connections: number("--connections", 64) as usize,
+            bytes: number("--bytes", 27_000) as usize,
+            growth: number("--growth", 0),
+        }
+    }
+}
+
+/// Server (a): the body is read and dropped.
+async fn read(_body: Bytes) -> &'static str {
+    "{}"
+}
+
+/// Server (b): what every tracker must do, without keeping anything.
+async fn decode(body: Bytes) -> &'static str {
+    let mut text = Vec::with_capacity(body.len() * 8);
+    flate2::read::MultiGzDecoder::new(&body[..])
+        .read_to_end(&mut text)
+        .expect("the generator sends gzip");
+    let item = text
+        .split(|byte| *byte == b'\n')
+        .nth(2)
+        .expect("an envelope");
+    let event: backstop_protocol::Event = serde_json::from_slice(item).expect("an event");
+    let packed = zstd::bulk::compress(item, 1).expect("memory");
+    // Both results must be made although nobody wants them.
+    std::hint::black_box((event.exception.len(), packed.len()));
+    "{}"
+}
+
+fn serve(app: Router) {
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .expect("threads");
+    runtime.block_on(async {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
+            .await
+            .expect("a free port");
+        println!(
+            "listening on http://{}",
+            listener.local_addr().expect("bound")
+        );
+        axum::serve(listener, app).await.expect("it serves");
+    });
+}
+
+/// What a run of the generator measured.
+#[derive(Default)]
+struct Measured {
+    answered: u64,
+    refused: u64,
+    seconds: f64,
+    cpu_micros: f64,
+    latencies: Vec<u32>,
+}
+
+impl Measured {
+    fn rate(&self) -> f64 {
+        self.answered as f64 / self.seconds
+    }
+
+    fn millis(&mut self, part: f64) -> f64 {
+        self.latencies.sort_unstable();
+        let at = (self.latencies.len() as f64 * part) as usize;
+        let micros = self
+            .latencies
+            .get(at.min(self.latencies.len().saturating_sub(1)));
+        f64::from(micros.copied().unwrap_or(0)) / 1000.0
+    }
+
+    fn print(&mut self, name: &str) {
+        let (p50, p99) = (self.millis(0.5), self.millis(0.99));
+        println!(
+            "{name:<34} {:>8.0} ev/s {:>7.1} us CPU/ev  p50 {p50:>6.1} ms  p99 {p99:>6.1} ms  refused {}",
+            self.rate(),
+            self.cpu_micros,
+            self.refused
+        );
+    }
+}
+
+fn compare(options: &Options) {
+    print_machine();
+    let disk = directory("ingest");
+    print_fdatasync(&disk);
+    let varied = Arc::new(event::bodies(options.bytes, ISSUES, 2));
+    let repeated = Arc::new(event::bodies(options.bytes, 1, 1));
+    let mean = |bodies: &[Body], size: fn(&Body) -> usize| {
+        bodies.iter().map(size).sum::<usize>() / bodies.len()
+    };
+    println!(
+        "events of {} bytes, {} on the wire; {} connections; {} s each\n",
+        mean(&varied, Body::event_bytes),
+        mean(&varied, Body::wire_bytes),
+        options.connections,
+        options.seconds
+    );
+    for (name, bodies) in [
+        ("varied, 2,000 issues", &varied),
+        ("one repeated body", &repeated),
+    ] {
+        println!("{name}");
+        let mut read = baseline("read", options, bodies);
+        read.print("  (a) read and discard");
+        let mut decode = baseline("decode", options, bodies);
+        decode.print("  (b) gunzip, parse, compress");
+        let data = disk.join(name.split(',').next().unwrap_or(name).replace(' ', "-"));
+        let mut backstop = full(&data, options, bodies);
+        backstop.print("  (c) Backstop, after COMMIT");
+        println!(
+            "  (c)/(b): {:.0} % by CPU, {:.0} % by wall; (c)/(a): {:.0} % by wall\n",
+            100.0 * decode.cpu_micros / backstop.cpu_micros,
+            100.0 * backstop.rate() / decode.rate(),
+            100.0 * backstop.rate() / read.rate()
+        );
+    }
+    // The figures are printed; what is left on the disk is of no use.
+    let _ = std::fs::remove_dir_all(&disk);
+}
+
+fn baseline(kind: &str, options: &Options, bodies: &Arc<Vec<Body>>) -> Measured {
+    let mut command = Command::new(std::env::current_exe().expect("this program"));
+    command.args(["--server", kind]);
+    let server = Server::start(command);
+    // A first second warms both sides up.
+    load(
+        &server,
+        options.connections,
+        Stop::After(Duration::from_secs(1)),
+        bodies,
+    );
+    load(
+        &server,
+        options.connections,
+        Stop::After(Duration::from_secs(options.seconds)),
+        bodies,
+    )
+}
+
+fn full(data: &Path, options: &Options, bodies: &Arc<Vec<Body>>) -> Measured {
+    std::fs::create_dir_all(data).expect("the directory can be made");
+    create_project(data);
+    let server = Server::backstop(data);
+    let idle = server.pss_bytes();
+    // Long enough for the first dictionaries to be trained.
+    let warm = load(
+        &server,
+        options.connections,
+        Stop::After(Duration::from_secs(5)),
+        bodies,
+    );
+    let before = size_of(data);
+    let measured = load(
+        &server,
+        options.connections,
+        Stop::After(Duration::from_secs(options.seconds)),
+        bodies,
+    );
+    println!(
+        "  memory {:.1} MB idle, {:.1} MB after {} events; {:.2} kB of disk per event",
+        idle as f64 / 1e6,
+        server.pss_bytes() as f64 / 1e6,
+        warm.answered + measured.answered,
+        (size_of(data) - before) as f64 / 1e3 / measured.answered.max(1) as f64
+    );
+    measured
+}
+
+/// When the generator ends.
+#[derive(Clone, Copy)]
+enum Stop {
+    After(Duration),
+    Events(u64),
+}
+
+/// Sends from so many connections, each waiting for its answer, on one thread.
+fn load(server: &Server, connections: usize, stop: Stop, bodies: &Arc<Vec<Body>>) -> Measured {
+    let run = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(1, |since| since.as_nanos() as u64);
+    let next = Arc::new(AtomicU64::new(0));
+    let ended = Arc::new(AtomicBool::new(false));
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .expect("a runtime");
+    let cpu_before = server.cpu_micros();
+    let started = Instant::now();
+    let parts = runtime.block_on(async {
+        let tasks: Vec<_> = (0..connections)
+            .map(|_| {
+                let (bodies, next, ended) =
+                    (Arc::clone(bodies), Arc::clone(&next), Arc::clone(&ended));
+                tokio::spawn(connection(
+                    server.address.clone(),
+                    run,
+                    bodies,
+                    next,
+                    ended,
+                    stop,
+                ))
+            })
+            .collect();
+        if let Stop::After(time) = stop {
+            tokio::time::sleep(time).await;
+            ended.store(true, Ordering::Relaxed);
+        }
+        let mut parts = Vec::new();
+        for task in tasks {
+            parts.push(task.await.expect("a connection does not panic"));
+        }
+        parts
+    });
+    let mut measured = Measured {
+        seconds: started.elapsed().as_secs_f64(),
+        ..Measured::default()
+    };
+    for part in parts {
+        measured.answered += part.answered;
+        measured.refused += part.refused;
+        measured.latencies.extend(part.latencies);
+    }
+    measured.cpu_micros =
+        (server.cpu_micros() - cpu_before) as f64 / measured.answered.max(1) as f64;
+    measured
+}
+
+async fn connection(
+    address: String,
+    run: u64,
+    bodies: Arc<Vec<Body>>,
+    next: Arc<AtomicU64>,
+    ended: Arc<AtomicBool>,
+    stop: Stop,
+) -> Measured {
+    let mut measured = Measured::default();
+    let mut stream = TcpStream::connect(&address)
+        .await
+        .expect("the server listens");
+    stream.set_nodelay(true).expect("a TCP socket");
+    let (mut request, mut answer) = (Vec::new(), vec![0; 4096]);
+    while !ended.load(Ordering::Relaxed) {
+        let number = next.fetch_add(1, Ordering::Relaxed);
+        if matches!(stop, Stop::Events(events) if number >= events) {
+            break;
+        }
+        // A multiplier that is prime to the count visits every body.
+        let body = &bodies[(number as usize).wrapping_mul(1_000_003) % bodies.len()];
+        body.request(&event::id(run, number), &mut request);
+        let sent = Instant::now();
+        stream.write_all(&request).await.expect("the server reads");
+        let status = answered(&mut stream, &mut answer).await;
+        if status == 200 {
+            measured.answered += 1;
+            measured
+                .latencies
+                .push(u32::try_from(sent.elapsed().as_micros()).unwrap_or(u32::MAX));
+        } else {
+            measured.refused += 1;
+            assert!(matches!(status, 429 | 503), "status {status}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+    measured
+}
+
+/// Reads one answer, which always has a length and fits the buffer.
+async fn answered(stream: &mut TcpStream, answer: &mut [u8]) -> u16 {
+    let mut len = 0;
+    loop {
+        let read = stream
+            .read(&mut answer[len..])
+            .await
+            .expect("the server answers");
+        assert!(read > 0, "the server closed the connection");
+        len += read;
+        let text = String::from_utf8_lossy(&answer[..len]);
+        let Some((head, body)) = text.split_once("\r\n\r\n") else {
+            continue;
+        };
+        let length = head
+            .lines()
+            .find_map(|line| {
+                line.to_ascii_lowercase()
+                    .strip_prefix("content-length:")
+                    .map(str::to_owned)
+            })
+            .and_then(|length| length.trim().parse::<usize>().ok())
+            .unwrap_or(0);
+        if body.len() >= length {
+            return head
+                .split(' ')
+                .nth(1)
+                .and_then(|status| status.parse().ok())
+                .unwrap_or(0);
+        }
+    }
+}
+
+/// Fills a store and looks at the cost of an event, a list, a page and a start on the way.
+fn growth(options: &Options) {
+    print_machine();
+    let data = directory("growth");
+    create_project(&data);
+    let bodies = Arc::new(event::bodies(options.bytes, ISSUES * 10, 1));
+    let mut stored = 0;
+    let mut mark = 10_000;
+    let mut server = Server::backstop(&data);
+    while stored < options.growth {
+        // The last tenth before each mark is what is measured.
+        let quiet = mark - mark / 10 - stored;
+        stored += load(&server, options.connections, Stop::Events(quiet), &bodies).answered;
+        let mut measured = load(
+            &server,
+            options.connections,
+            Stop::Events(mark - stored),
+            &bodies,
+        );
+        stored += measured.answered;
+        measured.print(&format!("  at {stored} events"));
+        println!(
+            "  memory {:.1} MB, disk {:.2} kB per event",
+            server.pss_bytes() as f64 / 1e6,
+            size_of(&data) as f64 / 1e3 / stored as f64
+        );
+        server.kill();
+        print_reads(&data);
+        let started = Instant::now();
+        server = Server::backstop(&data);
+        println!(
+            "  start after a kill: {:.0} ms",
+            started.elapsed().as_secs_f64() * 1000.0
+        );
+        mark *= 10;
+    }
+    server.kill();
+    // The figures are printed; what is left on the disk is of no use.
+    let _ = std::fs::remove_dir_all(&data);
+}
+
+/// Measures what pages ask of the store.
+fn print_reads(data: &Path) {
+    let store = Store::open(data).expect("the store opens");
+    let median = |mut work: Box<dyn FnMut() + '_>| {
+        let mut micros: Vec<_> = (0..21)
+            .map(|_| {
+                let started = Instant::now();
+                work();
+                started.elapsed().as_micros()
+            })
+            .collect();
+        micros.sort_unstable();
+        micros[10] as f64 / 1000.0
+    };
+    let page = store.issues(&IssueQuery::default()).expect("a list");
+    let issue = page.issues[0].clone();
+    let list = median(Box::new(|| drop(store.issues(&IssueQuery::default()))));
+    let search = median(Box::new(|| {
+        drop(store.issues(&IssueQuery::parse("is:unresolved payment charge")))
+    }));
+    let rare = median(Box::new(|| {
+        drop(store.issues(&IssueQuery::parse("charge_card_abc")))
+    }));
+    let one = median(Box::new(|| {
+        drop(store.issue(issue.id));
+        drop(store.issue_event(issue.id, backstop_tracker::model::Which::Latest));
+        drop(store.tags(issue.id, 10));
+    }));
+    println!(
+        "  list {list:.1} ms, search of a common word {search:.1} ms, of a rare one {rare:.1} ms, issue with event and tags {one:.1} ms"
+    );
+}
+
+/// How quiet the machine is decides what the figures are worth.
+fn print_machine() {
+    let load = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    println!("{cores} cores, load average {}", load.trim());
+}
+
+/// The floor of every commit: appending 32 KiB to a file that is there, and syncing it.
+fn print_fdatasync(directory: &Path) {
+    let path = directory.join("fdatasync");
+    let mut file = File::create(&path).expect("a file can be made");
+    file.write_all(&vec![0; 32 << 20])
+        .and_then(|()| file.sync_all())
+        .expect("32 MB of room");
+    let block = vec![7; 32 << 10];
+    let mut micros: Vec<_> = (0..300_u64)
+        .map(|number| {
+            let started = Instant::now();
+            file.write_all_at(&block, number * (64 << 10))
+                .and_then(|()| file.sync_data())
+                .expect("the disk works");
+            started.elapsed().as_micros()
+        })
+        .collect();
+    micros.sort_unstable();
+    println!(
+        "fdatasync of 32 KiB: p50 {:.2} ms, p99 {:.2} ms",
+        micros[150] as f64 / 1000.0,
+        micros[297] as f64 / 1000.0
+    );
+    // It is in the way of measuring sizes.
+    let _ = std::fs::remove_file(path);
+}
