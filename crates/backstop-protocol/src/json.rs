@@ -20,9 +20,6 @@ use crate::Object;
 /// Deeper values are cut; clients themselves cut at 3 to 10 levels.
 pub(crate) const DEPTH_MAX: usize = 64;
 
-/// A list does not reserve room for more elements than this before it has seen them.
-const LIST_RESERVE: usize = 4;
-
 /// A text is not JSON: what was expected, and at which byte.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Syntax {
@@ -55,6 +52,10 @@ pub(crate) struct Reader<'a> {
     at: usize,
     path: Vec<Step>,
     pub(crate) notes: Vec<Note>,
+    /// Members and elements whose end has not been reached: objects and lists are made when their
+    /// size is known, because growing them costs more than reading them.
+    members: Vec<(String, Value)>,
+    elements: Vec<Value>,
 }
 
 /// More notes than this say nothing new about an event.
@@ -69,6 +70,8 @@ impl<'a> Reader<'a> {
             at: 0,
             path: Vec::with_capacity(16),
             notes: Vec::new(),
+            members: Vec::new(),
+            elements: Vec::new(),
         }
     }
 
@@ -79,6 +82,8 @@ impl<'a> Reader<'a> {
             at: self.at,
             path: Vec::new(),
             notes: Vec::new(),
+            members: Vec::new(),
+            elements: Vec::new(),
         }
     }
 
@@ -197,21 +202,15 @@ impl<'a> Reader<'a> {
     pub(crate) fn value(&mut self) -> Result<Value, Syntax> {
         match self.peek() {
             b'"' => Ok(Value::String(self.string()?.into_owned())),
-            b'{' if self.path.len() < DEPTH_MAX => {
-                let mut object = Object::new();
-                self.object(|reader, key| reader.member(key, &mut object))?;
-                Ok(Value::Object(object))
-            }
+            b'{' if self.path.len() < DEPTH_MAX => Ok(Value::Object(self.members()?)),
             b'[' if self.path.len() < DEPTH_MAX => {
-                let mut list = Vec::new();
+                let start = self.elements.len();
                 self.list(|reader| {
-                    if list.is_empty() {
-                        list.reserve(LIST_RESERVE);
-                    }
-                    list.push(reader.value()?);
+                    let value = reader.value()?;
+                    reader.elements.push(value);
                     Ok(())
                 })?;
-                Ok(Value::Array(list))
+                Ok(Value::Array(self.elements.drain(start..).collect()))
             }
             b'{' | b'[' => {
                 self.skip()?;
@@ -220,6 +219,20 @@ impl<'a> Reader<'a> {
             }
             _ => self.scalar(),
         }
+    }
+
+    /// Reads an object whose members may be anything; of equal keys the last one wins.
+    pub(crate) fn members(&mut self) -> Result<Object, Syntax> {
+        let start = self.members.len();
+        self.object(|reader, key| {
+            let key = key.to_owned();
+            let value = reader.value()?;
+            reader.members.push((key, value));
+            Ok(())
+        })?;
+        let mut object = Object::with_capacity(self.members.len() - start);
+        object.extend(self.members.drain(start..));
+        Ok(object)
     }
 
     /// Reads a value into `object`; of equal keys the last one wins.

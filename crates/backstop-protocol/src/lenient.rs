@@ -15,6 +15,9 @@ use crate::{Level, Object, Timestamp};
 /// have 1,000 frames; anything far above is a fault of the client.
 const VALUES_MAX: usize = 5_000;
 
+/// Frames and exceptions are large, so a list of them is not moved while it is short.
+const ELEMENTS_RESERVED: usize = 8;
+
 impl Reader<'_> {
     /// Takes text; numbers and booleans become theirs.
     pub(crate) fn text(&mut self, field: &mut Option<String>) -> Result<(), Syntax> {
@@ -130,6 +133,10 @@ impl Reader<'_> {
     /// Takes an object; a list of pairs becomes one, any other list has its places as keys.
     pub(crate) fn map(&mut self, field: &mut Object) -> Result<(), Syntax> {
         match self.peek() {
+            b'{' if field.is_empty() => {
+                *field = self.members()?;
+                Ok(())
+            }
             b'{' => self.object(|reader, key| reader.member(key, field)),
             b'[' => {
                 let mut place = 0_usize;
@@ -261,6 +268,7 @@ impl Reader<'_> {
         match self.peek() {
             b'[' => {
                 let mut seen = 0_usize;
+                field.reserve(ELEMENTS_RESERVED);
                 self.list(|reader| {
                     seen += 1;
                     if seen > VALUES_MAX {

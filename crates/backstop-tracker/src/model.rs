@@ -5,7 +5,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use backstop_protocol::{Event, EventId, Level, Timestamp};
+use backstop_protocol::{DecodeError, Event, EventId, Level, Timestamp};
 
 /// The number of a project, as in its DSN; any 64-bit number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -587,8 +587,8 @@ impl StoredEvent {
     /// # Errors
     ///
     /// If the text is not an event, which only a damaged store can cause.
-    pub fn event(&self) -> Result<Event, serde_json::Error> {
-        serde_json::from_slice(&self.json)
+    pub fn event(&self) -> Result<Event, DecodeError> {
+        Event::decode(&self.json)
     }
 }
 

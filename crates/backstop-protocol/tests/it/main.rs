@@ -1,0 +1,3 @@
+//! The wire format through its public door.
+
+mod round_trip;
