@@ -283,14 +283,17 @@ impl Debugger {
     }
 
     fn is_unlocked(&self, headers: &HeaderMap) -> bool {
+        // Once the PIN was tried too often, an earlier right one counts no more either.
+        let locked = self.failures.load(Ordering::SeqCst) >= FAILURES_MAX;
         matches!(self.pin, Pin::Off)
-            || headers
-                .get_all(COOKIE)
-                .iter()
-                .filter_map(|value| value.to_str().ok())
-                .flat_map(|value| value.split(';'))
-                .filter_map(|pair| pair.trim().split_once('='))
-                .any(|(name, value)| name == COOKIE_NAME && equal(value, &self.secret))
+            || !locked
+                && headers
+                    .get_all(COOKIE)
+                    .iter()
+                    .filter_map(|value| value.to_str().ok())
+                    .flat_map(|value| value.split(';'))
+                    .filter_map(|pair| pair.trim().split_once('='))
+                    .any(|(name, value)| name == COOKIE_NAME && equal(value, &self.secret))
     }
 
     fn find(&self, id: &str) -> Option<Arc<Kept>> {

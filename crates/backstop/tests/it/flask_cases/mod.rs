@@ -10,6 +10,7 @@ mod compare;
 mod config;
 mod errors;
 mod mail;
+mod plan;
 mod run;
 mod texts;
 
@@ -19,7 +20,7 @@ use std::path::PathBuf;
 use serde_json::Value;
 
 /// Modes that need more of the library than this test drives.
-const MODES_OF_LATER: &[&str] = &["debugger", "run", "reloader"];
+const MODES_OF_LATER: &[&str] = &["debugger", "reloader"];
 
 #[test]
 fn flask_cases() {

@@ -39,6 +39,7 @@ pub(crate) fn run(case: &Value, about: &Value) -> Result<(), String> {
                 "server" => server(case, about, notes).await,
                 "setup" => setup(case).await,
                 "factory" => factory(case, about, notes).await,
+                "run" => super::plan::run(case),
                 "config" => config(case),
                 other => Err(format!("no way to run the mode {other}")),
             }
