@@ -64,22 +64,18 @@ impl Cleanup {
         }
     }
 
-    /// Whether the value is alive, that is, whether all of it would be dropped.
-    pub(crate) fn keeps(
+    /// How it is known that the value is alive, that is, that all of it would be dropped.
+    pub(crate) fn proof(
         &self,
         ty: &'static Type,
         place: &Place,
         modules: &[&'static Module],
         memory: &Memory,
-    ) -> bool {
-        if let Place::Memory(address) = place
-            && self.dropped.iter().any(|(at, name)| {
-                at.checked_sub(*address)
-                    .is_some_and(|offset| is_whole(ty, offset, name, WRAPPERS_MAX))
-            })
-        {
-            return true;
-        }
+    ) -> Option<Proof> {
+        let address = match place {
+            Place::Memory(address) => Some(*address),
+            Place::Composite(..) => None,
+        };
         let mut pointers = Vec::new();
         collect_pointers(ty, place, memory, &mut pointers, WRAPPERS_MAX);
         // Empty collections point at nothing, or at a constant.
@@ -87,10 +83,40 @@ impl Cleanup {
             pointer > DANGLING_MAX && !modules.iter().any(|module| module.maps(pointer))
         };
         pointers.retain(|(_, pointer)| owned(*pointer));
-        !pointers.is_empty()
+        let by_address = self.dropped.iter().any(|(at, name)| {
+            let offset = address.and_then(|address| at.checked_sub(address));
+            offset.is_some_and(|offset| is_whole(ty, offset, name, WRAPPERS_MAX))
+        });
+        let by_pointers = !pointers.is_empty()
             && pointers.iter().all(|(at, pointer)| {
                 self.touched.contains(pointer) || at.is_some_and(|at| self.loaded.contains(&at))
-            })
+            });
+        (by_address || by_pointers).then(|| Proof {
+            address,
+            by_address,
+            pointers: pointers.into_iter().map(|(_, pointer)| pointer).collect(),
+        })
+    }
+}
+
+/// How it is known that a value is alive.
+#[derive(Debug)]
+pub(crate) struct Proof {
+    address: Option<u64>,
+    /// The value itself would be dropped at its address, not only what it points at.
+    by_address: bool,
+    pointers: Vec<u64>,
+}
+
+impl Proof {
+    /// Whether another variable's proof may be about the same value: one was moved into the other.
+    pub(crate) fn is_shared_with(&self, other: &Proof) -> bool {
+        let same_place = self.address.is_some() && self.address == other.address;
+        let same_pointer = self
+            .pointers
+            .iter()
+            .any(|pointer| other.pointers.contains(pointer));
+        same_place || !self.by_address && same_pointer
     }
 }
 

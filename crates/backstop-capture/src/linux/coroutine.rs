@@ -5,14 +5,14 @@
 //! builds lose most of these variables' locations but hardly ever the struct itself: the
 //! poll function's unnamed argument points at it, and the awaiting future contains it.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use gimli::constants as dw;
 
-use super::cleanup::Cleanup;
+use super::cleanup::{Cleanup, Proof};
 use super::function::VarDie;
 use super::location::{Context, Place, locate};
 use super::memory::Memory;
@@ -48,11 +48,12 @@ pub(crate) struct Alive<'a> {
     pub(crate) step: &'a Step,
     pub(crate) modules: &'a [&'static Module],
     pub(crate) cleanup: OnceCell<Option<Cleanup>>,
+    pub(crate) claims: RefCell<Vec<Claim>>,
 }
 
 impl Alive<'_> {
-    /// Whether an owning value is known not to have been moved or dropped.
-    pub(crate) fn keeps(&self, ty: &'static Type, place: &Place, memory: &Memory) -> bool {
+    /// How it is known that an owning value was not moved or dropped.
+    pub(crate) fn proof(&self, ty: &'static Type, place: &Place, memory: &Memory) -> Option<Proof> {
         let cleanup = self.cleanup.get_or_init(|| {
             let unwinding = self.step.unwinding.as_ref()?;
             Cleanup::read(
@@ -63,11 +64,31 @@ impl Alive<'_> {
                 memory,
             )
         });
-        cleanup
-            .as_ref()
-            .is_some_and(|cleanup| cleanup.keeps(ty, place, self.modules, memory))
+        cleanup.as_ref()?.proof(ty, place, self.modules, memory)
+    }
+
+    /// Keeps the proof of a variable, to compare those of others with.
+    pub(crate) fn claim(&self, name: &str, line: Option<u32>, proof: Proof) {
+        self.claims
+            .borrow_mut()
+            .push((name.to_owned(), line, proof));
+    }
+
+    /// Whether the proof of a variable may be about a value that another one has.
+    pub(crate) fn is_disputed(&self, name: &str, line: Option<u32>) -> bool {
+        let claims = self.claims.borrow();
+        let is_own = |claim: &&Claim| claim.0 == name && claim.1 == line;
+        claims.iter().filter(is_own).any(|own| {
+            claims
+                .iter()
+                .filter(|other| !is_own(other))
+                .any(|other| own.2.is_shared_with(&other.2))
+        })
     }
 }
+
+/// A variable's name, line and proof.
+type Claim = (String, Option<u32>, Proof);
 
 /// The future of an async body that is on the stack.
 #[derive(Debug, Clone)]

@@ -1,6 +1,6 @@
 //! The variables of the frames that policy asks for.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -95,6 +95,7 @@ fn open<'a>(
             step,
             modules,
             cleanup: OnceCell::new(),
+            claims: RefCell::default(),
         });
         let mut levels = function.levels(address);
         levels.reverse();
@@ -172,6 +173,7 @@ impl Budget<'_> {
                 add_saved(&mut taken.vars, &saved, coroutine, level, renderer);
             }
         }
+        mark_disputed(&mut taken.vars, level);
         merge_moved_in(&mut taken.vars);
         mark_shadowed(&mut taken.vars);
         taken
@@ -218,7 +220,10 @@ fn read(
             variable.origin = origin;
             variable.raw = renderer.raw(ty, &place);
             let (value, state) = renderer.variable(ty, &place);
-            (value, state.max(floor(ty, &place, level, renderer)))
+            (
+                value,
+                state.max(floor(name, line, ty, &place, level, renderer)),
+            )
         }
         // A type without a size has one value, wherever it is.
         Err(_) if ty.size == 0 => renderer.variable(ty, &Place::Memory(1)),
@@ -233,13 +238,36 @@ fn read(
 }
 
 /// The best state of a value that is otherwise right: owning values may have been moved.
-fn floor(ty: &'static Type, place: &Place, level: &Open<'_>, renderer: &Renderer<'_>) -> State {
+fn floor(
+    name: &str,
+    line: Option<u32>,
+    ty: &'static Type,
+    place: &Place,
+    level: &Open<'_>,
+    renderer: &Renderer<'_>,
+) -> State {
     // A raw pointer is a number as long as it is not inside something that frees it.
-    let is_raw = ty.name.starts_with('*');
-    if is_raw || !ty.owns() || level.cleanup.keeps(ty, place, renderer.memory) {
-        State::Ok
-    } else {
-        State::MaybeMoved
+    if ty.name.starts_with('*') || !ty.owns() {
+        return State::Ok;
+    }
+    match level.cleanup.proof(ty, place, renderer.memory) {
+        Some(proof) => {
+            level.cleanup.claim(name, line, proof);
+            State::Ok
+        }
+        None => State::MaybeMoved,
+    }
+}
+
+/// Marks variables of which one may have been moved into another.
+fn mark_disputed(vars: &mut [Variable], level: &Open<'_>) {
+    for variable in vars
+        .iter_mut()
+        .filter(|variable| variable.state < State::MaybeMoved)
+    {
+        if level.cleanup.is_disputed(&variable.name, variable.line) {
+            variable.state = State::MaybeMoved;
+        }
     }
 }
 
@@ -306,7 +334,14 @@ fn add_saved(
     } else {
         let (value, state) = renderer.variable(saved.ty, &saved.place);
         let floor = if saved.certain {
-            floor(saved.ty, &saved.place, level, renderer)
+            floor(
+                saved.name,
+                saved.line,
+                saved.ty,
+                &saved.place,
+                level,
+                renderer,
+            )
         } else {
             State::MaybeMoved
         };
