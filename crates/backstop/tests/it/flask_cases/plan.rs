@@ -43,11 +43,11 @@ pub(crate) fn run(case: &Value) -> Result<(), String> {
 }
 
 fn with_arguments(app: App, arguments: &Value) -> backstop::Run {
-    let mut address = Address::default();
-    address.host = arguments["host"].as_str().map(str::to_owned);
-    address.port = arguments["port"]
-        .as_u64()
-        .and_then(|port| u16::try_from(port).ok());
+    let port = arguments["port"].as_u64();
+    let address = Address {
+        host: arguments["host"].as_str().map(str::to_owned),
+        port: port.and_then(|port| u16::try_from(port).ok()),
+    };
     let mut run = app.run(address);
     if let Some(on) = arguments["debug"].as_bool() {
         run = run.debug(on);
