@@ -184,7 +184,7 @@ unsafe extern "C" fn xOpen(
             return ffi::SQLITE_CANTOPEN;
         }
         if name.is_empty() {
-            name = format!("temporary-{}", world.random.next());
+            name = format!("temporary-{}", world.random.bits());
         }
         if flags & ffi::SQLITE_OPEN_CREATE == 0 && !world.files.contains_key(&name) {
             return ffi::SQLITE_CANTOPEN;
@@ -273,7 +273,7 @@ unsafe extern "C" fn xRandomness(
     };
     let mut world = lock(state);
     for byte in bytes {
-        *byte = world.random.next() as u8;
+        *byte = world.random.bits() as u8;
     }
     len
 }

@@ -260,7 +260,7 @@ fn send(
             count if count > 0 && random.below(4) == 0 => world.sent[random.below(count) as usize],
             count => {
                 let mut bytes = [0; 16];
-                bytes[..8].copy_from_slice(&random.next().to_be_bytes());
+                bytes[..8].copy_from_slice(&random.bits().to_be_bytes());
                 bytes[8..].copy_from_slice(&count.to_be_bytes());
                 EventId::from_bytes(bytes)
             }
@@ -286,7 +286,7 @@ fn send(
 fn event(id: EventId, random: &mut Random, now: Timestamp) -> Event {
     let function = format!("view_{}", random.below(6));
     let noise: String = (0..random.below(200))
-        .map(|_| format!("{:x}", random.next()))
+        .map(|_| format!("{:x}", random.bits()))
         .collect();
     let mut event: Event = serde_json::from_value(json!({
         "event_id": id,
