@@ -577,6 +577,9 @@ type Answer = (usize, oneshot::Sender<Result<Vec<Stored>, SubmitError>>);
 /// The surroundings are at fault: everybody is sent away for a while.
 fn refuse(shared: &Shared, answers: Vec<Answer>, error: &Error) {
     let reason = format!("{error:#}");
+    add(&shared.metrics.failed_commits, 1);
+    let refused = answers.iter().map(|(count, _)| count).sum();
+    add(&shared.metrics.refused_unavailable, refused);
     tracing::error!(
         reason,
         "events are refused until the store can be written again"
