@@ -71,3 +71,134 @@ pub fn event(bytes: &[u8]) {
 pub fn crash(bytes: &[u8]) {
     minidump::read_any(bytes);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base64::Engine as _;
+    use std::io::Write as _;
+
+    /// Rounds of each test; the fuzz targets go on where these end.
+    const ROUNDS: usize = 2_000;
+
+    const EVENT: &str = r#"{"event_id":"9ec79c33ec9942ab8353589fcb2e04dc","level":"error",
+        "timestamp":"2026-11-22T09:00:00Z","logentry":{"message":"%s {} %(a)s","params":["x",1]},
+        "exception":[{"type":"E","value":"redis://u:p@h Bearer abcDEF123 4111 1111 1111 1111",
+        "stacktrace":{"frames":[{"function":"f","lineno":1,"vars":{"password":"x","a":[["token","y"]]}}]}}],
+        "request":{"url":"http://[::1]:80/?a=1","cookies":"sessionid=a; b=c","headers":[["Cookie","a"]],
+        "query_string":"token=1&b=2","data":"a=b@c.example"},"user":{"ip_address":"{{auto}}"},
+        "extra":{"key":"-----BEGIN PRIVATE KEY-----\nabc","at":"10.0.0.1"},"tags":[["a","b"]]}"#;
+
+    /// Numbers that look random and are the same every time (xorshift).
+    struct Dice(u64);
+
+    impl Dice {
+        fn below(&mut self, end: usize) -> usize {
+            self.0 ^= self.0 << 13;
+            self.0 ^= self.0 >> 7;
+            self.0 ^= self.0 << 17;
+            (self.0 % end.max(1) as u64) as usize
+        }
+
+        fn mutate(&mut self, bytes: &mut Vec<u8>) {
+            const TOKENS: [&[u8]; 14] = [
+                b"{",
+                b"}",
+                b"[",
+                b"]",
+                b"\"",
+                b"\\u0000",
+                b"\\ud800",
+                b"null",
+                b"1e999",
+                b"@",
+                b"://",
+                b"%s",
+                b"\xff\xfe",
+                b"-----BEGIN ",
+            ];
+            for _ in 0..=self.below(4) {
+                let at = self.below(bytes.len() + 1);
+                match self.below(5) {
+                    0 => {
+                        if let Some(byte) = bytes.get_mut(at) {
+                            *byte ^= 1 << self.below(8);
+                        }
+                    }
+                    1 => drop(bytes.splice(at..at, TOKENS[self.below(14)].iter().copied())),
+                    2 => {
+                        let end = (at + self.below(16)).min(bytes.len());
+                        drop(bytes.drain(at..end));
+                    }
+                    3 => {
+                        let end = (at + self.below(64)).min(bytes.len());
+                        let copy = bytes[at..end].to_vec();
+                        drop(bytes.splice(at..at, copy));
+                    }
+                    _ => bytes.truncate(at),
+                }
+            }
+        }
+    }
+
+    fn check(seeds: &[Vec<u8>], target: fn(&[u8])) {
+        let mut dice = Dice(0x9e37_79b9_7f4a_7c15);
+        for round in 0..ROUNDS {
+            let mut bytes = seeds[round % seeds.len()].clone();
+            dice.mutate(&mut bytes);
+            target(&bytes);
+        }
+    }
+
+    fn gzip() -> Vec<u8> {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(EVENT.as_bytes()).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    fn zlib() -> Vec<u8> {
+        let mut encoder = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(EVENT.as_bytes()).unwrap();
+        encoder.finish().unwrap()
+    }
+
+    #[test]
+    fn events() {
+        check(&[EVENT.as_bytes().to_vec()], event);
+    }
+
+    #[test]
+    fn store_bodies() {
+        let base64 = base64::engine::general_purpose::STANDARD.encode(zlib());
+        check(
+            &[
+                base64.into_bytes(),
+                zlib(),
+                gzip(),
+                EVENT.as_bytes().to_vec(),
+            ],
+            store_body,
+        );
+    }
+
+    #[test]
+    fn content_encodings() {
+        let zstd = zstd::encode_all(EVENT.as_bytes(), 1).unwrap();
+        check(
+            &[gzip(), zlib(), zstd, b"\x1b\x10\x00\xf8".to_vec()],
+            content_encoding,
+        );
+    }
+
+    #[test]
+    fn crashes() {
+        let value: serde_json::Value = serde_json::from_str(EVENT).unwrap();
+        check(
+            &[
+                rmp_serde::to_vec(&value).unwrap(),
+                EVENT.as_bytes().to_vec(),
+            ],
+            crash,
+        );
+    }
+}

@@ -612,42 +612,69 @@ fn private_keys(text: &str, spans: &mut Spans) {
 const CARD_DIGITS_MIN: usize = 13;
 const CARD_DIGITS_MAX: usize = 19;
 
+/// Cards are written without gaps or in groups of at least this many digits.
+const CARD_GROUP_MIN: usize = 3;
+
 /// Digits, in groups with single spaces or hyphens between, that are a card's by form and check.
+///
+/// A card may stand between other numbers, so every run of groups is tried.
 fn cards(text: &str, spans: &mut Spans) {
     let bytes = text.as_bytes();
+    let digit_at = |at: usize| bytes.get(at).is_some_and(u8::is_ascii_digit);
+    let joins =
+        |byte: Option<&u8>| byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_');
     let mut at = 0;
     while at < bytes.len() {
-        if !bytes[at].is_ascii_digit() {
+        if !digit_at(at) {
             at += 1;
             continue;
         }
-        let from = at;
-        let mut end = at;
-        let mut digits = Vec::with_capacity(CARD_DIGITS_MAX);
-        while at < bytes.len() {
-            match bytes[at] {
-                digit @ b'0'..=b'9' => {
-                    if digits.len() <= CARD_DIGITS_MAX {
-                        digits.push(digit - b'0');
-                    }
-                    end = at + 1;
-                }
-                b' ' | b'-' if bytes[at - 1].is_ascii_digit() => {}
+        let before = at.checked_sub(1).and_then(|place| bytes.get(place));
+        let mut groups = Vec::new();
+        loop {
+            let from = at;
+            while digit_at(at) {
+                at += 1;
+            }
+            groups.push((from, at));
+            match bytes.get(at) {
+                Some(b' ' | b'-') if digit_at(at + 1) => at += 1,
                 _ => break,
             }
-            at += 1;
         }
         // Inside a word or a decimal fraction, digits are something else.
-        let joins = |byte: Option<&u8>| {
-            byte.is_some_and(|byte| byte.is_ascii_alphanumeric() || *byte == b'_')
-        };
-        let before = from.checked_sub(1).and_then(|place| bytes.get(place));
-        let fraction =
-            bytes.get(end) == Some(&b'.') && bytes.get(end + 1).is_some_and(u8::is_ascii_digit);
-        let alone = !joins(before) && before != Some(&b'.') && !joins(bytes.get(end)) && !fraction;
-        if alone && is_card(&digits) {
-            spans.push((from, end, Rule::Card));
+        let fraction = bytes.get(at) == Some(&b'.') && digit_at(at + 1);
+        let first = usize::from(joins(before) || before == Some(&b'.'));
+        let last = groups.len() - usize::from(joins(bytes.get(at)) || fraction);
+        if let Some(groups) = groups.get(first..last) {
+            cards_of_groups(bytes, groups, spans);
         }
+    }
+}
+
+fn cards_of_groups(bytes: &[u8], groups: &[(usize, usize)], spans: &mut Spans) {
+    let mut start = 0;
+    while start < groups.len() {
+        let mut digits = Vec::with_capacity(CARD_DIGITS_MAX);
+        let mut found = None;
+        for (place, (from, to)) in groups.iter().enumerate().skip(start) {
+            let short = |place: usize| groups[place].1 - groups[place].0 < CARD_GROUP_MIN;
+            let in_groups = place > start && (short(start) || short(place));
+            if in_groups || digits.len() + (to - from) > CARD_DIGITS_MAX {
+                break;
+            }
+            digits.extend(bytes[*from..*to].iter().map(|digit| digit - b'0'));
+            if digits.len() >= CARD_DIGITS_MIN && is_card(&digits) {
+                found = Some((place, *to));
+            }
+        }
+        start = match found {
+            Some((place, to)) => {
+                spans.push((groups[start].0, to, Rule::Card));
+                place + 1
+            }
+            None => start + 1,
+        };
     }
 }
 
@@ -740,7 +767,12 @@ fn ip_addresses(text: &str, spans: &mut Spans) {
     let mut at = 0;
     while at < bytes.len() {
         let len = bytes[at..].iter().take_while(|byte| part(byte)).count();
-        let word = text[at..at + len].trim_end_matches('.');
+        // Only where digits were found is this place the beginning of a character.
+        let word = if len > 0 {
+            text[at..at + len].trim_end_matches('.')
+        } else {
+            ""
+        };
         if word.parse::<std::net::Ipv4Addr>().is_ok() {
             spans.push((at, at + word.len(), Rule::Ip));
         }
@@ -825,6 +857,16 @@ mod tests {
         check(
             "0.4111111111111111 4111111111111111.5",
             "0.4111111111111111 4111111111111111.5",
+        );
+        // Found by fuzzing: other numbers before and after a card hid it.
+        check(
+            "order 123 4111 1111 1111 1111 99 7",
+            "order 123 [Filtered] 99 7",
+        );
+        check("abc123 4111 1111 1111 1111", "abc123 [Filtered]");
+        check(
+            "4 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1",
+            "4 1 1 1 1 1 1 1 1 1 1 1 1 1 1 1",
         );
         check("x4111111111111111", "x4111111111111111");
         check("Bearer abc.DEF-123", "Bearer [Filtered]");
@@ -912,7 +954,7 @@ mod tests {
     fn what_a_project_wants_otherwise() {
         let wire = json!({
             "user": {"ip_address": "10.0.0.1"},
-            "extra": {"loyalty": "7", "token": "kept", "note": "from 10.0.0.1:80"},
+            "extra": {"loyalty": "7", "token": "kept", "note": "☃ from 10.0.0.1:80"},
         });
         let settings = Scrubbing {
             ip_addresses: true,
@@ -924,7 +966,7 @@ mod tests {
         assert_eq!(value["user"], json!({}));
         assert_eq!(
             value["extra"],
-            json!({"loyalty": FILTERED, "token": "kept", "note": "from [Filtered]:80"})
+            json!({"loyalty": FILTERED, "token": "kept", "note": "☃ from [Filtered]:80"})
         );
         let off = Scrubbing {
             enabled: false,
