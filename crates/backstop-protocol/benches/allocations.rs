@@ -14,10 +14,10 @@ fn main() {
     envelope.extend(&event);
     println!("event of {} bytes", event.len());
     count("serde_json, Value", || {
-        drop(black_box(serde_json::from_slice::<Value>(&event).unwrap()))
+        drop(black_box(serde_json::from_slice::<Value>(&event).unwrap()));
     });
     count("Event::decode, everything", || {
-        drop(black_box(Event::decode(&event).unwrap()))
+        drop(black_box(Event::decode(&event).unwrap()));
     });
     count("Envelope::read and its items", || {
         let envelope = Envelope::read(&envelope).unwrap();

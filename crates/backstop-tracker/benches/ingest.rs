@@ -418,10 +418,10 @@ fn print_reads(data: &Path) {
     let issue = page.issues[0].clone();
     let list = median(Box::new(|| drop(store.issues(&IssueQuery::default()))));
     let search = median(Box::new(|| {
-        drop(store.issues(&IssueQuery::parse("is:unresolved payment charge")))
+        drop(store.issues(&IssueQuery::parse("is:unresolved payment charge")));
     }));
     let rare = median(Box::new(|| {
-        drop(store.issues(&IssueQuery::parse("charge_card_abc")))
+        drop(store.issues(&IssueQuery::parse("charge_card_abc")));
     }));
     let one = median(Box::new(|| {
         drop(store.issue(issue.id));
