@@ -38,6 +38,6 @@ async fn main() -> Result<()> {
         .error_handler(403, denied)
         .error_handler(404, not_found);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:8000").await?;
-    axum::serve(listener, app.into_router()?).await?;
+    backstop::serve(listener, app.into_router()?).await?;
     Ok(())
 }

@@ -72,6 +72,6 @@ async fn main() -> Result<()> {
         app.explain(std::io::Error::from(ErrorKind::ConnectionReset), "/reset")
     );
     let listener = tokio::net::TcpListener::bind("127.0.0.1:8000").await?;
-    axum::serve(listener, app.into_router()?).await?;
+    backstop::serve(listener, app.into_router()?).await?;
     Ok(())
 }

@@ -35,6 +35,6 @@ async fn main() -> Result<()> {
     backstop::log::init(backstop::log::Form::Json);
     let app = create_app("ENVIRONMENT: staging\nMAIL_SUBJECT: Shop\n")?;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:8000").await?;
-    axum::serve(listener, app.into_router()?).await?;
+    backstop::serve(listener, app.into_router()?).await?;
     Ok(())
 }

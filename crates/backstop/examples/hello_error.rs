@@ -31,6 +31,6 @@ async fn main() -> Result<()> {
     let router = backstop::init_app(router);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:8000").await?;
     println!("http://{}", listener.local_addr()?);
-    axum::serve(listener, router).await?;
+    backstop::serve(listener, router).await?;
     Ok(())
 }

@@ -58,6 +58,6 @@ async fn main() -> Result<()> {
         .error_handler_for(full)
         .with_state(disk);
     let listener = tokio::net::TcpListener::bind("127.0.0.1:8000").await?;
-    axum::serve(listener, app.into_router()?).await?;
+    backstop::serve(listener, app.into_router()?).await?;
     Ok(())
 }

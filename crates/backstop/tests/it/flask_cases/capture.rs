@@ -60,7 +60,7 @@ impl<S: Subscriber> Layer<S> for Recorder {
             _ => return,
         };
         let level = metadata.level().as_str().to_owned();
-        if logger == "app" && metadata.target() == "backstop" && level == "DEBUG" {
+        if metadata.target() != "case" && level == "DEBUG" {
             return;
         }
         let mut fields = Fields::default();

@@ -244,7 +244,11 @@ async fn server(case: &Value, about: &Value, notes: Notes) -> Result<(), String>
         .await
         .map_err(|error| error.to_string())?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
-    let serving = tokio::spawn(async move { axum::serve(listener, router).await });
+    let serving = tokio::spawn(backstop::serve_until(
+        listener,
+        router,
+        std::future::pending(),
+    ));
     let raw = exchange(address, &case["request"])
         .await
         .map_err(|error| error.to_string())?;
