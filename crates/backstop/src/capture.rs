@@ -24,14 +24,24 @@ static LAST: [AtomicU64; PLACES] = [const { AtomicU64::new(0) }; PLACES];
 /// Debug mode: variables of every error.
 static ALWAYS: AtomicBool = AtomicBool::new(false);
 
+/// Somebody looks at stacks: a client, a reporter of an app, or the debugger.
+static WANTED: AtomicBool = AtomicBool::new(false);
+
 /// Reads the variables of every error from now on, and opens the debug information.
 pub(crate) fn always_read_variables() {
+    WANTED.store(true, Ordering::Relaxed);
     ALWAYS.store(true, Ordering::Relaxed);
 }
 
-/// Opens the program's debug information on a thread of its own, once, so that the first error
-/// does not have to.
+/// Tells whether anybody looks at stacks; without a reader none is taken.
+pub(crate) fn is_wanted() -> bool {
+    WANTED.load(Ordering::Relaxed)
+}
+
+/// Takes stacks from now on, and opens the program's debug information on a thread of its own,
+/// once, so that the first error does not have to.
 pub(crate) fn warm_up() {
+    WANTED.store(true, Ordering::Relaxed);
     static STARTED: OnceLock<()> = OnceLock::new();
     STARTED.get_or_init(|| {
         // Without the thread the first error is slower, nothing else.

@@ -92,12 +92,15 @@ where
     }
 }
 
-/// Tells whether an error is worth a stack: it may go unhandled.
+/// Tells whether an error is worth a stack: somebody looks at stacks, and it may go unhandled.
 ///
 /// Errors with a code were made on purpose and mostly have a handler or a default page; a panic
 /// has the stack that its hook took.
 fn should_capture(error: &Error) -> bool {
-    error.code_of_kind().is_none() && !error.is::<crate::Panic>() && !error.is::<HttpError>()
+    crate::capture::is_wanted()
+        && error.code_of_kind().is_none()
+        && !error.is::<crate::Panic>()
+        && !error.is::<HttpError>()
 }
 
 /// Tells whether a value of this type shows another type once it is boxed.
@@ -253,13 +256,26 @@ impl Error {
     }
 
     /// The name of the error's kind: its type without the path.
+    ///
+    /// Of the many types that are called `Error` the path is kept, else nobody knows whose.
     pub fn kind_name(&self) -> &str {
         if let Some(kind) = self.kind() {
             return kind.name();
         }
         match kind::short_name(self.0.type_name) {
-            std::borrow::Cow::Borrowed(name) => name,
-            std::borrow::Cow::Owned(_) => self.0.type_name,
+            std::borrow::Cow::Borrowed(name) if name != "Error" => name,
+            _ => self.0.type_name,
+        }
+    }
+
+    /// Where the error was made: the line of the `?`, or of the panic.
+    pub(crate) fn place(&self) -> String {
+        match self
+            .downcast_ref::<crate::Panic>()
+            .and_then(crate::Panic::place)
+        {
+            Some((file, line)) => format!("{file}:{line}"),
+            None => self.location().to_string(),
         }
     }
 

@@ -179,7 +179,7 @@ pub(crate) fn unhandled(failure: &Failure) {
         error = %escape_controls(&error.to_string()),
         error_kind = error.kind_name(),
         caused_by = Causes::of(error),
-        error_place = %error.location(),
+        error_place = error.place(),
         error_context = error.context().map(tracing::field::display),
         "Exception on {} [{}]",
         escape_controls(&failure.path()),
@@ -198,7 +198,7 @@ pub(crate) fn escaped(failure: &Failure) {
         error = %escape_controls(&error.to_string()),
         error_kind = error.kind_name(),
         caused_by = Causes::of(error),
-        error_place = %error.location(),
+        error_place = error.place(),
         "Error on request:",
     );
 }
@@ -238,7 +238,7 @@ pub(crate) fn stream_failed(failure: &Failure, bytes_sent: u64) {
         error = %escape_controls(&error.to_string()),
         error_kind = error.kind_name(),
         caused_by = Causes::of(error),
-        error_place = %error.location(),
+        error_place = error.place(),
         "Error while streaming a response:",
     );
 }
@@ -250,7 +250,7 @@ pub(crate) fn failed(what: &'static str, error: &Error) {
         error = %escape_controls(&error.to_string()),
         error_kind = error.kind_name(),
         caused_by = Causes::of(error),
-        error_place = %error.location(),
+        error_place = error.place(),
         "{what}",
     );
 }

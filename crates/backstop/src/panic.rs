@@ -63,7 +63,7 @@ impl std::error::Error for Panic {}
 
 thread_local! {
     /// Place and stack of the last panic of this thread, until the layer takes it.
-    static LAST: RefCell<Option<(Place, Arc<Snapshot>)>> = const { RefCell::new(None) };
+    static LAST: RefCell<Option<(Place, Option<Arc<Snapshot>>)>> = const { RefCell::new(None) };
 }
 
 /// Puts the hook in front of the one that is there. Does nothing the second time.
@@ -72,9 +72,10 @@ pub(crate) fn install_hook() {
     ONCE.call_once(|| {
         let previous = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
-            let place = panic
-                .location()
-                .map(|location| (Place::from(location), Arc::new(capture::take(location))));
+            let place = panic.location().map(|location| {
+                let stack = capture::is_wanted().then(|| Arc::new(capture::take(location)));
+                (Place::from(location), stack)
+            });
             LAST.with(|last| {
                 // A panic while another unwinds keeps the place of the first borrow.
                 if let Ok(mut last) = last.try_borrow_mut() {
@@ -94,11 +95,11 @@ pub(crate) fn caught(payload: &(dyn Any + Send)) -> Error {
         .or_else(|| payload.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "with a value that is no text".to_owned());
     let last = LAST.with(|last| last.try_borrow_mut().ok().and_then(|mut last| last.take()));
-    let (place, snapshot) = last.unzip();
+    let (place, stack) = last.unzip();
     Error::from(Panic {
         message,
         place,
-        snapshot,
+        snapshot: stack.flatten(),
     })
 }
 

@@ -312,7 +312,7 @@ impl Report {
         crate::event::complete(&mut event, &options);
         crate::report::Scrubber::default().event(&mut event);
         let error = failure.error();
-        let place = error.location();
+        let place = error.place();
         let path = log::escape_controls(&failure.path());
         let method = failure.method();
         let at = crate::report::Timestamp::from_micros(micros(at));
@@ -348,12 +348,7 @@ impl Report {
             .and_then(|exception| exception.value.clone())
             .unwrap_or_default();
         Self {
-            fingerprint: hash_of(&(
-                error.kind_name(),
-                place.file(),
-                place.line(),
-                failure.route(),
-            )),
+            fingerprint: hash_of(&(error.kind_name(), &place, failure.route())),
             title: format!(
                 "{}: {} ({method} {})",
                 error.kind_name(),

@@ -487,6 +487,9 @@ impl App {
         }
         self.built = true;
         panic::install_hook();
+        if !self.reporters.is_empty() {
+            crate::capture::warm_up();
+        }
         let mut app_scope = self.scope.clone();
         for (blueprint, _) in &self.blueprints {
             take_app_wide(blueprint, &mut app_scope);

@@ -544,7 +544,7 @@ fn explanations_tell_what_was_looked_for() {
     let found = app.explain(refused(), "/shopping");
     assert_eq!(
         found.to_string(),
-        "Error in app: none\nno handler runs: the error is unhandled: it is logged and answered as a 500"
+        "std::io::error::Error in app: none\nno handler runs: the error is unhandled: it is logged and answered as a 500"
     );
     let found = app.explain(HttpError::new(404), "/shop/cart");
     assert!(
