@@ -614,7 +614,7 @@ mod tests {
     fn an_error_inside_an_io_error_is_found() {
         let error = io::Error::other(Outer(io::Error::other("disk on fire")));
         let exceptions = chain(&error);
-        assert_eq!(types(&exceptions), ["Error", "Other", "Outer", "Other"]);
+        assert_eq!(types(&exceptions), ["Error", "Error", "Outer", "Error"]);
         assert_eq!(exceptions[0].value.as_deref(), Some("disk on fire"));
     }
 

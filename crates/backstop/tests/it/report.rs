@@ -134,7 +134,7 @@ fn an_error_arrives_with_its_chain() {
     assert_eq!(event["platform"], "rust");
     let values = event["exception"]["values"].as_array().unwrap();
     assert_eq!(values[0]["type"], "ParseIntError");
-    assert_eq!(values[1]["type"], "Other");
+    assert_eq!(values[1]["type"], "Error");
     let frame = values[1]["stacktrace"]["frames"]
         .as_array()
         .unwrap()
