@@ -234,7 +234,7 @@ impl Scrubber<'_> {
             .split(separator)
             .map(|pair| match pair.split_once('=') {
                 Some((name, value))
-                    if !value.is_empty() && value != FILTERED && self.is_secret(name) =>
+                    if !value.replace(FILTERED, "").is_empty() && self.is_secret(name) =>
                 {
                     found = true;
                     Cow::Owned(format!("{name}={FILTERED}"))
