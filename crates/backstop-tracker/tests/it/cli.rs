@@ -123,7 +123,7 @@ fn every_event_has_an_outcome_and_the_totals_add_up() {
     let (_, data) = server.terminate();
 
     let lines = says(
-        &["outcomes", "--json", "--org", "acme", "--project", "shop"],
+        &["outcomes", "shop", "--json", "--org", "acme"],
         data.path(),
     );
     let lines: Value = serde_json::from_str(&lines).unwrap();
