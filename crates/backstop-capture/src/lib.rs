@@ -46,7 +46,7 @@
 //! each frame that should have had some says so.
 //!
 //! In a dev build the crates `backstop-capture`, `gimli` and `object` are worth
-//! `opt-level = 3` under `[profile.dev.package.…]`: the first capture then takes a fifth of the time.
+//! `opt-level = 3` under `[profile.dev.package.…]`: the first capture then takes much less time.
 
 mod doctor;
 mod frame;
