@@ -113,8 +113,8 @@ fn snippets(dsn: &str) -> [(&'static str, String); 5] {
         (
             "Rust: axum with backstop",
             format!(
-                "static TRACKER: Tracker = Tracker::new(\"{dsn}\");\n\n\
-                 let app = App::new(router).init(&TRACKER);\nbackstop::serve(listener, app).await?;"
+                "static TRACKER: Tracker = Tracker::from_static(\"{dsn}\");\n\n\
+                 let app = App::new(router).init(&TRACKER).into_router()?;\nbackstop::serve(listener, app).await?;"
             ),
         ),
         (
