@@ -46,39 +46,40 @@ fn fill_up(line: &str) -> String {
     event.to_string()
 }
 
+/// The time of each event is its best of all rounds, so that other work on the machine and
+/// interrupted rounds do not count.
 fn measure(name: &str, lines: &[&str]) {
-    let mut decode = Duration::MAX;
-    let mut events = Vec::new();
-    for _ in 0..ROUNDS {
-        let start = Instant::now();
-        events = lines
-            .iter()
-            .filter_map(|line| Event::decode(line.as_bytes()).ok())
-            .collect();
-        decode = decode.min(start.elapsed());
-    }
-    let (mut normalise, mut group) = (Duration::MAX, Duration::MAX);
+    let mut decode = vec![Duration::MAX; lines.len()];
+    let mut normalise = decode.clone();
+    let mut group = decode.clone();
     for _ in 0..ROUNDS {
         let grouper = Grouper::new();
-        let mut fresh = events.clone();
-        let start = Instant::now();
-        fresh.iter_mut().for_each(|event| grouper.normalise(event));
-        normalise = normalise.min(start.elapsed());
-        let start = Instant::now();
-        for event in &fresh {
-            black_box(grouper.group(event));
+        for (index, line) in lines.iter().enumerate() {
+            let start = Instant::now();
+            let Ok(mut event) = Event::decode(line.as_bytes()) else {
+                continue;
+            };
+            let decoded = Instant::now();
+            grouper.normalise(&mut event);
+            let normalised = Instant::now();
+            black_box(grouper.group(&event));
+            let grouped = Instant::now();
+            decode[index] = decode[index].min(decoded - start);
+            normalise[index] = normalise[index].min(normalised - decoded);
+            group[index] = group[index].min(grouped - normalised);
         }
-        group = group.min(start.elapsed());
     }
     let bytes: usize = lines.iter().map(|line| line.len()).sum();
-    let micros = |time: Duration| time.as_secs_f64() * 1e6 / events.len().max(1) as f64;
+    let micros = |times: &[Duration]| {
+        times.iter().sum::<Duration>().as_secs_f64() * 1e6 / times.len().max(1) as f64
+    };
     println!(
         "{name}: {} events of {} bytes\n  decode {:.1} µs, normalise {:.1} µs, group {:.1} µs; both are {:.2} of decoding",
-        events.len(),
-        bytes / events.len().max(1),
-        micros(decode),
-        micros(normalise),
-        micros(group),
-        (micros(normalise) + micros(group)) / micros(decode),
+        lines.len(),
+        bytes / lines.len().max(1),
+        micros(&decode),
+        micros(&normalise),
+        micros(&group),
+        (micros(&normalise) + micros(&group)) / micros(&decode),
     );
 }

@@ -666,7 +666,7 @@ fn prepare(codec: &Codec, incoming: Incoming, event: &Event, grouping: Grouping)
 }
 
 /// The tags that the sender gave, and what people ask for as if it were one.
-fn tags(event: &Event) -> Vec<(String, String)> {
+pub(crate) fn tags(event: &Event) -> Vec<(String, String)> {
     let mut tags: Vec<(String, String)> = Vec::new();
     let mut put = |key: &str, value: &str| {
         let (key, value) = (
@@ -754,7 +754,7 @@ fn context_tag(context: &Value) -> Option<String> {
 }
 
 /// The words of the short document: what people remember of an error.
-fn words(event: &Event, grouping: &Grouping, tags: &[(String, String)]) -> Vec<String> {
+pub(crate) fn words(event: &Event, grouping: &Grouping, tags: &[(String, String)]) -> Vec<String> {
     let mut texts = vec![grouping.title.as_str(), grouping.culprit.as_str()];
     for exception in &event.exception {
         texts.extend(exception.ty.as_deref());

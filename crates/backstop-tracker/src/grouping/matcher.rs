@@ -290,6 +290,16 @@ impl Matchers {
             && neighbour(&self.callee, Some(index + 1))
     }
 
+    /// Says whether a frame of this family can meet the matchers at all.
+    pub(super) fn can_meet(&self, family: Family) -> bool {
+        let families = self.own.iter().filter(|matcher| matcher.key == Key::Family);
+        families.into_iter().all(|matcher| {
+            let mut names = matcher.pattern.split(',');
+            let names_it = names.any(|name| name == "all" || name == family_name(family));
+            matcher.is_met(names_it)
+        })
+    }
+
     fn asks_for_frames(&self) -> bool {
         self.of_scope(Scope::Frame).next().is_some()
             || !self.caller.is_empty()

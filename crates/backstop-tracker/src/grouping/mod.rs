@@ -388,6 +388,12 @@ impl GroupHash {
         &self.0
     }
 
+    /// The hash of the same texts in another role: it costs less than hashing them again.
+    fn twin(mut self) -> GroupHash {
+        self.0[15] ^= 1;
+        self
+    }
+
     /// Hashes a fingerprint and a list of texts; no two lists give the same input.
     fn of<'t>(
         version: u16,

@@ -140,7 +140,14 @@ fn apply_to_stack(
     exception: Option<&Exception>,
     rules: &[&StackRule],
 ) {
+    let is_mixed = stack
+        .frames
+        .iter()
+        .any(|frame| frame.other.contains_key("platform"));
     for rule in rules {
+        if !is_mixed && !rule.matchers.can_meet(family) {
+            continue;
+        }
         if exception.is_some_and(|exception| !rule.matchers.meet_exception(exception)) {
             continue;
         }

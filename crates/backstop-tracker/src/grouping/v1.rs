@@ -204,6 +204,10 @@ impl Keys {
         texts: impl IntoIterator<Item = &'t str>,
     ) {
         let hash = GroupHash::of(VERSION, &self.salt, texts);
+        self.add_hash(part, find, keep, hash);
+    }
+
+    fn add_hash(&mut self, part: Part, find: bool, keep: bool, hash: GroupHash) {
         match self.keys.iter_mut().find(|key| key.hash == hash) {
             Some(key) => {
                 key.find |= find;
@@ -224,9 +228,9 @@ impl Keys {
     /// Adds a hash under which nameless functions meet each other and the named ones that keep
     /// it for them.
     fn add_meeting(&mut self, part: Part, is_named: bool, texts: &[&str]) {
-        let texts = |who| [who].into_iter().chain(texts.iter().copied());
-        self.add(part, !is_named, is_named, texts("of named"));
-        self.add(part, true, !is_named, texts("of nameless"));
+        let of_named = GroupHash::of(VERSION, &self.salt, texts.iter().copied());
+        self.add_hash(part, !is_named, is_named, of_named);
+        self.add_hash(part, true, !is_named, of_named.twin());
     }
 }
 

@@ -431,7 +431,7 @@ fn write_issues(
 }
 
 /// Adds to the tags of an issue; returns how many users are new.
-fn write_tags(
+pub(super) fn write_tags(
     tx: &Transaction<'_>,
     issue: IssueId,
     tags: &BTreeMap<(&str, &str), (i64, i64)>,

@@ -18,6 +18,7 @@ mod generation;
 mod issue;
 mod known;
 mod maintain;
+mod merge;
 mod outcome;
 mod project;
 mod record;
@@ -36,6 +37,7 @@ use rusqlite::types::ToSql;
 pub use backup::restore;
 pub use check::{CheckReport, Finding, Remedy};
 pub use error::{Error, ErrorKind};
+pub use merge::IssueGroup;
 pub(crate) use search::{tag_word, words as search_words};
 
 use crate::model::{IssueId, ProjectId, Status};

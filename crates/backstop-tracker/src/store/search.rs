@@ -170,9 +170,10 @@ pub(super) fn find(
         .iter()
         .map(|(key, value)| format!("\"{}\"", tag_word(key, value)));
     let mut found: Option<HashSet<i64>> = None;
+    let merged = merged(tx)?;
     // Each term alone: the words of an issue may lie in different rows.
     for term in prefixes.chain(tags) {
-        let issues = issues_with(tx, &term)?;
+        let issues = issues_with(tx, &term, &merged)?;
         found = Some(match found {
             Some(before) => before.intersection(&issues).copied().collect(),
             None => issues,
@@ -181,13 +182,25 @@ pub(super) fn find(
     Ok(found)
 }
 
-fn issues_with(tx: &Transaction<'_>, term: &str) -> Result<HashSet<i64>, Fault> {
+/// Issues that were merged keep their rows of the index, which cannot be moved.
+fn merged(tx: &Transaction<'_>) -> Result<HashMap<i64, i64>, Fault> {
+    let mut statement = tx.prepare_cached("SELECT id, into_issue FROM issue_merged")?;
+    let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+fn issues_with(
+    tx: &Transaction<'_>,
+    term: &str,
+    merged: &HashMap<i64, i64>,
+) -> Result<HashSet<i64>, Fault> {
     let mut statement =
         tx.prepare_cached("SELECT rowid FROM search WHERE search MATCH ? ORDER BY rowid DESC")?;
     let mut rows = statement.query([term])?;
     let mut issues = HashSet::new();
     while let Some(row) = rows.next()? {
-        issues.insert(row.get::<_, i64>(0)? >> DOCS_BITS);
+        let issue = row.get::<_, i64>(0)? >> DOCS_BITS;
+        issues.insert(merged.get(&issue).copied().unwrap_or(issue));
         if issues.len() >= FOUND_MAX {
             break;
         }

@@ -5,6 +5,7 @@ mod cli;
 mod faults;
 mod grouping;
 mod ingest;
+mod merge;
 mod pages;
 mod power_loss;
 mod scratch;

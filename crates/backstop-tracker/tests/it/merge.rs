@@ -1,0 +1,178 @@
+//! Merging issues, taking them apart, and grouping stored events again.
+
+use backstop_protocol::{Event, EventId, Timestamp};
+use backstop_tracker::digest::{Digest, Incoming, Stored};
+use backstop_tracker::grouping::Rules;
+use backstop_tracker::grouping::command::{Options, replay};
+use backstop_tracker::model::{IssueId, IssueQuery, NewProject, Project, Which};
+use backstop_tracker::store::{ErrorKind, Store};
+use serde_json::json;
+
+use crate::scratch::Scratch;
+
+/// 2026-11-22T10:00:00Z.
+const START: Timestamp = Timestamp::from_micros(1_795_341_600_000_000);
+
+struct Bench {
+    _scratch: Scratch,
+    store: Store,
+    digest: Digest,
+    project: Project,
+    events: u128,
+}
+
+impl Bench {
+    fn new() -> Bench {
+        let scratch = Scratch::new();
+        let store = Store::open(scratch.path()).unwrap();
+        let wish = NewProject {
+            name: "Shop".to_owned(),
+            ..NewProject::default()
+        };
+        let project = store.create_project(&wish, START).unwrap();
+        let digest = Digest::start(store.clone()).unwrap();
+        Bench {
+            _scratch: scratch,
+            store,
+            digest,
+            project,
+            events: 0,
+        }
+    }
+
+    /// Sends an error that a function raised for a user.
+    fn send(&mut self, function: &str, user: u32) -> Stored {
+        self.events += 1;
+        let event = json!({
+            "event_id": EventId::from_bytes(self.events.to_be_bytes()),
+            "platform": "python",
+            "user": {"id": user},
+            "exception": [{"type": "ShopError", "value": "no luck", "stacktrace": {"frames": [
+                {"module": "shop", "function": function, "in_app": true}
+            ]}}],
+        });
+        let mut event = Event::decode(event.to_string().as_bytes()).unwrap();
+        event.timestamp = Some(START);
+        let incoming = Incoming {
+            project: self.project.id,
+            key: Some(self.project.keys[0].public),
+            received: START,
+        };
+        let prepared = self.digest.prepare(incoming, event).unwrap();
+        wait(self.digest.submit(vec![prepared])).unwrap()[0]
+    }
+
+    fn counts(&self, issue: IssueId) -> (u64, u64) {
+        let issue = self.store.issue(issue).unwrap();
+        (issue.count, issue.users)
+    }
+
+    fn found(&self, text: &str) -> Vec<IssueId> {
+        let page = self.store.issues(&IssueQuery::parse(text)).unwrap();
+        page.issues.iter().map(|issue| issue.id).collect()
+    }
+
+    fn is_clean(&self) {
+        let report = self.store.check(false).unwrap();
+        let findings: Vec<String> = report.findings.iter().map(ToString::to_string).collect();
+        assert_eq!(findings, Vec::<String>::new());
+    }
+}
+
+fn wait<F: Future>(future: F) -> F::Output {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .build()
+        .unwrap();
+    runtime.block_on(future)
+}
+
+#[test]
+fn a_merged_issue_lives_on_in_the_other_and_can_be_taken_out_again() {
+    let mut bench = Bench::new();
+    let total = bench.send("total", 1).issue;
+    bench.send("total", 2);
+    let weight = bench.send("weight", 2).issue;
+    let kept = bench.store.merge(total, &[weight]).unwrap();
+    assert_eq!((kept.id, kept.count, kept.users), (total, 3, 2));
+    assert!(
+        kept.reason.contains("; merged by hand with "),
+        "{}",
+        kept.reason
+    );
+    // The old id, later events and the words of both lead to it.
+    assert_eq!(bench.store.issue(weight).unwrap().id, total);
+    assert_eq!(bench.send("weight", 3).issue, total);
+    assert_eq!(bench.found("weight"), [total]);
+    bench.is_clean();
+
+    let groups = bench.store.issue_groups(total).unwrap();
+    let sizes: Vec<u64> = groups.iter().map(|group| group.events).collect();
+    assert_eq!(sizes, [2, 2]);
+    let of_weight = groups
+        .iter()
+        .find(|group| group.reason.contains("weight"))
+        .unwrap();
+    let new = bench.store.split(total, &[of_weight.hash]).unwrap();
+    assert_ne!(new.id, total);
+    assert_eq!((new.count, new.users), (2, 2));
+    assert_eq!(bench.counts(total), (2, 2));
+    assert_eq!(bench.send("weight", 3).issue, new.id);
+    assert_eq!(bench.send("total", 1).issue, total);
+    let latest = bench.store.issue_event(new.id, Which::Latest).unwrap();
+    assert_eq!(latest.issue, new.id);
+    bench.is_clean();
+}
+
+#[test]
+fn what_cannot_be_merged_or_split() {
+    let mut bench = Bench::new();
+    let total = bench.send("total", 1).issue;
+    let wish = NewProject {
+        name: "Other".to_owned(),
+        ..NewProject::default()
+    };
+    bench.project = bench.store.create_project(&wish, START).unwrap();
+    let other = bench.send("total", 1).issue;
+    let refused = |result: Result<_, backstop_tracker::store::Error>| result.unwrap_err().kind();
+    assert_eq!(
+        refused(bench.store.merge(total, &[other])),
+        ErrorKind::Invalid
+    );
+    assert_eq!(
+        refused(bench.store.merge(total, &[IssueId(99)])),
+        ErrorKind::NotFound
+    );
+    let all = bench.store.issue_groups(total).unwrap()[0].hash;
+    assert_eq!(
+        refused(bench.store.split(total, &[all])),
+        ErrorKind::Invalid
+    );
+    assert_eq!(refused(bench.store.split(total, &[])), ErrorKind::Invalid);
+    // An issue merged into itself stays as it is.
+    assert_eq!(bench.store.merge(total, &[total]).unwrap().count, 1);
+}
+
+#[test]
+fn a_change_of_rules_is_shown_before_it_is_made() {
+    let mut bench = Bench::new();
+    bench.send("total", 1);
+    bench.send("weight", 1);
+    let options = |fingerprints: &str| Options {
+        rules: Rules::parse(fingerprints, "").unwrap(),
+        ..Options::default()
+    };
+    let unchanged = replay(&bench.store, bench.project.id, options("")).unwrap();
+    assert_eq!(
+        (unchanged.events, unchanged.issues, unchanged.groups),
+        (2, 2, 2)
+    );
+    assert_eq!((unchanged.merges.len(), unchanged.splits.len()), (0, 0));
+    let merged = replay(
+        &bench.store,
+        bench.project.id,
+        options("type:ShopError -> shop"),
+    )
+    .unwrap();
+    assert_eq!(merged.merges[0].issues.len(), 2);
+    assert_eq!(merged.groups, 1);
+}
