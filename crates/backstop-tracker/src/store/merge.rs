@@ -4,7 +4,7 @@
 //! events follow. A split groups the stored events of an issue again, picks some of the groups
 //! out and gives them an issue of their own. Both keep every sum that `backstop check` checks.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 
 use backstop_protocol::{Event, EventId, Timestamp};
 use rusqlite::{OptionalExtension, Transaction};
@@ -391,7 +391,7 @@ fn move_tags(
     new: IssueId,
     moved: &[Regrouped],
 ) -> Result<(), Fault> {
-    let mut sums: HashMap<(&str, &str), (i64, i64)> = HashMap::new();
+    let mut sums: BTreeMap<(&str, &str), (i64, i64)> = BTreeMap::new();
     for event in moved {
         for (key, value) in &event.tags {
             let sum = sums.entry((key, value)).or_insert((0, i64::MIN));
