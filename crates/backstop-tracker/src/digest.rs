@@ -18,7 +18,7 @@ use serde_json::Value;
 use tokio::sync::{Notify, oneshot};
 
 use crate::codec::{Codec, Packed};
-use crate::grouping::{GroupKey, Grouper, Grouping};
+use crate::grouping::{GroupHash, GroupKey, Grouper, Grouping};
 use crate::metrics::{Gauge, Metrics, add};
 use crate::model::{IssueId, Key, ProjectId};
 use crate::store::apply::Applied;
@@ -94,6 +94,15 @@ pub struct Prepared {
     pub(crate) tags: Vec<(String, String)>,
     pub(crate) words: Vec<String>,
     pub(crate) body: Packed,
+}
+
+impl Prepared {
+    /// The hash that stands for the event's group.
+    pub(crate) fn primary(&self) -> GroupHash {
+        self.keys
+            .first()
+            .map_or(GroupHash::from_bytes([0; 16]), |key| key.hash)
+    }
 }
 
 /// What became of an event.

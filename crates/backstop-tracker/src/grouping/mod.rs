@@ -104,6 +104,46 @@ pub enum Part {
     Nothing,
 }
 
+impl Part {
+    const ALL: [Part; 12] = [
+        Part::Fingerprint,
+        Part::Site,
+        Part::Caller,
+        Part::BareSite,
+        Part::Line,
+        Part::Name,
+        Part::Words,
+        Part::Framework,
+        Part::Message,
+        Part::Report,
+        Part::Members,
+        Part::Nothing,
+    ];
+
+    /// Returns the name under which the store and the command line know the part.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Part::Fingerprint => "fingerprint",
+            Part::Site => "site",
+            Part::Caller => "caller",
+            Part::BareSite => "bare_site",
+            Part::Line => "line",
+            Part::Name => "name",
+            Part::Words => "words",
+            Part::Framework => "framework",
+            Part::Message => "message",
+            Part::Report => "report",
+            Part::Members => "members",
+            Part::Nothing => "nothing",
+        }
+    }
+
+    /// Finds a part by its name.
+    pub fn of_name(name: &str) -> Option<Part> {
+        Part::ALL.into_iter().find(|part| part.as_str() == name)
+    }
+}
+
 /// One hash of an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupKey {

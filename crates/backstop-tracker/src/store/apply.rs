@@ -14,7 +14,7 @@ use rusqlite::{OptionalExtension, Transaction};
 use super::alert::{kind_number, rules};
 use super::error::{Error, Fault};
 use super::generation::{Found, Generations};
-use super::issue::level_to_number;
+use super::issue::{level_to_number, resolve_merged};
 use super::search::{self, KnownWords};
 use super::{Store, outcome};
 use crate::alert::{Change, History, due};
@@ -87,7 +87,7 @@ fn apply(tx: &Transaction<'_>, caches: &mut Caches, batch: &[Prepared]) -> Resul
         let stored = match generations.find(tx, event.project, event.event_id)? {
             Some(found) => Stored {
                 event_id: event.event_id,
-                issue: found.issue,
+                issue: resolve_merged(tx, found.issue)?,
                 new_issue: false,
                 duplicate: true,
             },
@@ -220,9 +220,18 @@ fn find_or_create_issue(
     for key in event.keys.iter().filter(|key| key.keep) {
         if find_group(tx, caches, event.project, key)?.is_none() {
             tx.prepare_cached(
-                "INSERT INTO issue_hash (project, version, hash, issue) VALUES (?, ?, ?, ?)",
+                "INSERT INTO issue_hash (project, version, hash, issue, primary_hash, part, made_of)
+                 VALUES (?, ?, ?, ?, ?, ?, ?)",
             )?
-            .execute((event.project, key.version, key.hash.as_bytes(), issue))?;
+            .execute((
+                event.project,
+                key.version,
+                key.hash.as_bytes(),
+                issue,
+                event.primary().as_bytes(),
+                key.part.as_str(),
+                "[]",
+            ))?;
             caches
                 .groups
                 .insert((event.project, key.version, key.hash), issue);
@@ -263,10 +272,11 @@ fn create_issue(tx: &Transaction<'_>, event: &Prepared) -> Result<IssueId, Fault
         )?
         .query_row([event.project], |row| row.get(0))?;
     let seen = event.timestamp.micros();
+    let issue = next_issue(tx)?;
     tx.prepare_cached(
-        "INSERT INTO issue (project, number, status, level, events, kept, users, first_seen, last_seen,
+        "INSERT INTO issue (id, project, number, status, level, events, kept, users, first_seen, last_seen,
                             title, culprit, platform, first_release, last_release, reason)
-         VALUES (?1, ?2, 0, ?3, 0, 0, 0, ?4, ?4, ?5, ?6, ?7, ?8, ?8, ?9)",
+         VALUES (?10, ?1, ?2, 0, ?3, 0, 0, 0, ?4, ?4, ?5, ?6, ?7, ?8, ?8, ?9)",
     )?
     .execute((
         event.project,
@@ -278,8 +288,19 @@ fn create_issue(tx: &Transaction<'_>, event: &Prepared) -> Result<IssueId, Fault
         &event.platform,
         &event.release,
         &event.reason,
+        issue,
     ))?;
-    Ok(IssueId(tx.last_insert_rowid()))
+    Ok(issue)
+}
+
+/// An id that no issue ever had: old links to one that was merged lead to the other.
+pub(super) fn next_issue(tx: &Transaction<'_>) -> Result<IssueId, Fault> {
+    Ok(tx
+        .prepare_cached(
+            "SELECT 1 + max(coalesce((SELECT max(id) FROM issue), 0),
+                            coalesce((SELECT max(id) FROM issue_merged), 0))",
+        )?
+        .query_row([], |row| row.get(0).map(IssueId))?)
 }
 
 impl<'a> IssueDelta<'a> {
@@ -378,8 +399,8 @@ fn insert_event(
     number: i64,
 ) -> Result<(), Fault> {
     tx.prepare_cached(
-        "INSERT INTO event (seq, id, project, issue, number, timestamp, received, dictionary, size, sum, body)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO event (seq, id, project, issue, number, timestamp, received, dictionary, size, sum, body, group_hash)
+         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )?
     .execute((
         found.seq,
@@ -393,6 +414,7 @@ fn insert_event(
         event.body.size as i64,
         Codec::sum(event.event_id, &event.body.bytes),
         &event.body.bytes,
+        event.primary().as_bytes(),
     ))?;
     Ok(())
 }

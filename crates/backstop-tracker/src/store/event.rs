@@ -197,10 +197,10 @@ impl Dictionaries {
 
 /// A row before its body is unpacked, which needs no transaction.
 pub(super) struct EventRow {
-    id: EventId,
+    pub(super) id: EventId,
     project: ProjectId,
     pub(super) issue: IssueId,
-    timestamp: Timestamp,
+    pub(super) timestamp: Timestamp,
     received: Timestamp,
     dictionary: Option<u32>,
     size: usize,

@@ -107,6 +107,28 @@ impl Generations {
     }
 }
 
+impl Generations {
+    /// Notes that an event is in another issue now.
+    pub(super) fn move_to(
+        &self,
+        tx: &Transaction<'_>,
+        id: EventId,
+        seq: i64,
+        issue: IssueId,
+    ) -> Result<(), Fault> {
+        let tables = self.numbers.iter().map(|number| MOVE[slot(*number)]);
+        for sql in tables.chain([MOVE_KEPT]) {
+            let moved = tx
+                .prepare_cached(sql)?
+                .execute((issue, id.as_bytes(), seq))?;
+            if moved > 0 {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+}
+
 /// Finds an id of a project.
 pub(super) fn find(
     tx: &Transaction<'_>,
@@ -218,6 +240,9 @@ const FIND: [&str; SLOTS as usize] = per_slot!(
 );
 const FIND_KEPT: &str =
     "SELECT project, issue, seq FROM event_id_kept WHERE id = ? AND project = ?";
+const MOVE: [&str; SLOTS as usize] =
+    per_slot!("UPDATE ", " SET issue = ? WHERE id = ? AND seq = ?");
+const MOVE_KEPT: &str = "UPDATE event_id_kept SET issue = ? WHERE id = ? AND seq = ?";
 const INSERT: [&str; SLOTS as usize] = per_slot!(
     "INSERT INTO ",
     " (id, project, issue, seq) VALUES (?, ?, ?, ?)"

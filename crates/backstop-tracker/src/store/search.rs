@@ -143,14 +143,32 @@ pub(super) fn index(
     if news.is_empty() {
         return Ok(());
     }
+    insert(tx, issue, docs, &news)
+}
+
+/// Adds a row of words to an issue.
+pub(super) fn insert(
+    tx: &Transaction<'_>,
+    issue: IssueId,
+    docs: &mut i64,
+    words: &str,
+) -> Result<(), Fault> {
     let row = row_id(issue, *docs);
     if *docs >= 1 << DOCS_BITS {
         tx.prepare_cached("DELETE FROM search WHERE rowid = ?")?
             .execute([row])?;
     }
     tx.prepare_cached("INSERT INTO search (rowid, words) VALUES (?, ?)")?
-        .execute((row, news))?;
+        .execute((row, words))?;
     *docs += 1;
+    Ok(())
+}
+
+/// Removes all rows of an issue.
+pub(super) fn forget(tx: &Transaction<'_>, issue: IssueId) -> Result<(), Fault> {
+    let rows = (row_id(issue, 0), row_id(issue, (1 << DOCS_BITS) - 1));
+    tx.prepare_cached("DELETE FROM search WHERE rowid BETWEEN ? AND ?")?
+        .execute(rows)?;
     Ok(())
 }
 

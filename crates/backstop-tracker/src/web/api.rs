@@ -44,6 +44,14 @@ pub(super) fn router(tracker: Tracker) -> Router<Tracker> {
         )
         .route("/api/0/issues/{issue}/", get(issue).put(decide))
         .route("/api/0/issues/{issue}/events/{which}/", get(issue_event))
+        .route(
+            "/api/0/issues/{issue}/hashes/",
+            get(groups).put(split).delete(split),
+        )
+        .route(
+            "/api/0/organizations/{org}/issues/{issue}/hashes/",
+            get(groups).put(split).delete(split),
+        )
         .merge(super::records::router())
         .merge(super::releases::router())
         .route_layer(from_fn_with_state(tracker, require_token))
@@ -248,6 +256,19 @@ struct NewStatus {
     status: String,
 }
 
+/// What to do with several issues: a status, or `"merge": 1`.
+#[derive(Deserialize)]
+struct Wish {
+    status: Option<String>,
+    merge: Option<Value>,
+}
+
+impl Wish {
+    fn is_merge(&self) -> bool {
+        !matches!(self.merge, None | Some(Value::Null | Value::Bool(false)))
+    }
+}
+
 fn decision_of(status: &str) -> Answer<Decision> {
     match status.parse() {
         Ok(Status::Unresolved) => Ok(Decision::Unresolve),
@@ -276,19 +297,18 @@ async fn decide(
 }
 
 /// `PUT …/issues/?id=1&id=2 {"status": "resolved"}`; without ids, every issue with `?status=`.
+/// `{"merge": 1}` merges them into the one with the most events.
 async fn decide_many(
     State(tracker): State<Tracker>,
     Path((org, project)): Path<(String, String)>,
     Query(pairs): Query<Vec<(String, String)>>,
-    Json(new): Json<NewStatus>,
+    Json(wish): Json<Wish>,
 ) -> Answer<Json<Value>> {
-    let decision = decision_of(&new.status)?;
-    let ids: Vec<i64> = pairs
-        .iter()
-        .filter(|(key, _)| key == "id")
-        .map(|(_, id)| id.parse())
-        .collect::<Result<_, _>>()
-        .map_err(|_| Failure::new(StatusCode::BAD_REQUEST, "an issue's id is a number"))?;
+    let ids = super::groups::issue_ids(&pairs, "id")?;
+    if wish.is_merge() {
+        return merge(&tracker, org, project, ids).await;
+    }
+    let decision = decision_of(wish.status.as_deref().unwrap_or_default())?;
     let status = pairs
         .iter()
         .find(|(key, _)| key == "status")
@@ -305,9 +325,9 @@ async fn decide_many(
             if !ids.is_empty() {
                 for id in ids {
                     // As in Sentry, an issue that is gone needs no decision.
-                    match store.issue(IssueId(id)) {
+                    match store.issue(id) {
                         Ok(issue) if issue.project == project => {
-                            store.decide(IssueId(id), decision)?;
+                            store.decide(id, decision)?;
                         }
                         Err(error) if error.kind() != ErrorKind::NotFound => return Err(error),
                         _ => {}
@@ -327,7 +347,78 @@ async fn decide_many(
             }
         })
         .await?;
-    Ok(Json(json!({ "status": new.status })))
+    Ok(Json(json!({ "status": wish.status })))
+}
+
+async fn merge(
+    tracker: &Tracker,
+    org: String,
+    project: String,
+    ids: Vec<IssueId>,
+) -> Answer<Json<Value>> {
+    if ids.len() < 2 {
+        let detail = "a merge needs at least two issues: ?id=1&id=2";
+        return Err(Failure::new(StatusCode::BAD_REQUEST, detail));
+    }
+    let (issue, children) = tracker
+        .with_store(move |store| {
+            let project = store.project_by_slug(&org, &project)?.id;
+            for id in &ids {
+                let issue = store.issue(*id)?;
+                if issue.project != project {
+                    let text = format!("{} is of another project", issue.short_id);
+                    return Err(crate::store::Error::new(ErrorKind::Invalid, text));
+                }
+            }
+            super::groups::merge_into_largest(store, &ids)
+        })
+        .await?;
+    let children: Vec<String> = children.iter().map(IssueId::to_string).collect();
+    Ok(Json(
+        json!({ "merge": { "parent": issue.id.to_string(), "children": children } }),
+    ))
+}
+
+#[derive(Deserialize)]
+struct IssuePath {
+    issue: i64,
+}
+
+/// The groups of an issue; Sentry calls each by its hash.
+async fn groups(
+    State(tracker): State<Tracker>,
+    Path(IssuePath { issue }): Path<IssuePath>,
+) -> Answer<Json<Value>> {
+    let groups = tracker
+        .with_store(move |store| store.issue_groups(IssueId(issue)))
+        .await?;
+    let groups = groups.iter().map(|group| {
+        json!({
+            "id": group.hash.to_string(),
+            "count": group.events,
+            "reason": group.reason,
+            "latestEvent": {
+                "id": group.latest,
+                "eventID": group.latest,
+                "title": group.title,
+                "dateCreated": group.last_seen,
+            },
+        })
+    });
+    Ok(Json(groups.collect()))
+}
+
+/// `PUT …/hashes/?id=HASH&id=HASH` takes groups out of an issue; the answer is the new issue.
+async fn split(
+    State(tracker): State<Tracker>,
+    Path(IssuePath { issue }): Path<IssuePath>,
+    Query(pairs): Query<Vec<(String, String)>>,
+) -> Answer<Json<Value>> {
+    let hashes = super::groups::hashes(&pairs, "id")?;
+    let new = tracker
+        .with_store(move |store| store.split(IssueId(issue), &hashes))
+        .await?;
+    Ok(Json(issue_json(&tracker, &new)))
 }
 
 pub(super) fn event_id(text: &str) -> Answer<EventId> {

@@ -6,6 +6,7 @@
 mod account;
 mod api;
 mod format;
+mod groups;
 mod issue;
 mod issues;
 mod projects;
@@ -34,6 +35,7 @@ use crate::{refused, store};
 
 const TEMPLATES: &[(&str, &str)] = &[
     ("account.html", include_str!("templates/account.html")),
+    ("groups.html", include_str!("templates/groups.html")),
     ("issue.html", include_str!("templates/issue.html")),
     ("issues.html", include_str!("templates/issues.html")),
     ("layout.html", include_str!("templates/layout.html")),
@@ -68,6 +70,10 @@ pub(crate) fn router(tracker: Tracker) -> Router {
         .route("/sign-out/", post(session::sign_out))
         .route("/issues/{issue}/", get(issue::latest))
         .route("/issues/{issue}/status/", post(issue::decide))
+        .route("/issues/merge/", post(groups::merge_picked))
+        .route("/issues/{issue}/groups/", get(groups::show))
+        .route("/issues/{issue}/merge/", post(groups::merge))
+        .route("/issues/{issue}/split/", post(groups::split))
         .route("/issues/{issue}/events/{event}/", get(issue::event))
         .route("/issues/{issue}/events/{event}/json/", get(issue::json))
         .route("/{org}/{project}/", get(issues::of_project))

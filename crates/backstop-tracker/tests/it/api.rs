@@ -39,6 +39,54 @@ fn a_reading_token_cannot_write() {
 }
 
 #[test]
+fn issues_are_merged_and_taken_apart_with_sentrys_calls() {
+    let server = Server::start();
+    let project = server.project("shop");
+    for (function, count) in [("total", 1), ("weight", 2)] {
+        for _ in 0..count {
+            let event = json!({
+                "platform": "python",
+                "exception": { "values": [{ "type": "ShopError", "value": "no luck", "stacktrace": {
+                    "frames": [{ "module": "shop", "function": function, "in_app": true }],
+                }}]},
+            });
+            assert_eq!(server.send(&project, &event).status, 200);
+        }
+    }
+    let token = server.token();
+    let issues = "/api/0/projects/acme/shop/issues/";
+    let answer = server.put(&format!("{issues}?id=1&id=2"), &token, &json!({"merge": 1}));
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    // The one with the most events takes the other in.
+    assert_eq!(
+        answer.json()["merge"],
+        json!({"parent": "2", "children": ["1"]})
+    );
+    assert_eq!(server.api("/api/0/issues/1/", &token).json()["id"], "2");
+    assert_eq!(server.api("/api/0/issues/2/", &token).json()["count"], "3");
+    let answer = server.put(&format!("{issues}?id=2"), &token, &json!({"merge": 1}));
+    assert_eq!(answer.status, 400, "one issue alone cannot be merged");
+
+    let path = "/api/0/issues/2/hashes/";
+    let groups = server.api(path, &token).json();
+    let hashes: Vec<&str> = groups
+        .as_array()
+        .expect("a list")
+        .iter()
+        .map(|group| group["id"].as_str().expect("a hash"))
+        .collect();
+    assert_eq!(hashes.len(), 2, "{groups}");
+    let new = server.put(&format!("{path}?id={}", hashes[1]), &token, &json!({}));
+    assert_eq!(new.status, 200, "{}", new.text());
+    let new = new.json();
+    assert_eq!((&new["id"], &new["count"]), (&json!("3"), &json!("1")));
+    assert_eq!(server.api("/api/0/issues/2/", &token).json()["count"], "2");
+    let answer = server.put(&format!("{path}?id=nonsense"), &token, &json!({}));
+    assert_eq!(answer.status, 400);
+    assert_eq!(answer.json()["detail"], "a group hash has 32 hex digits");
+}
+
+#[test]
 fn an_event_is_found_by_its_id() {
     let server = Server::start();
     let project = server.project("shop");

@@ -120,6 +120,78 @@ fn a_merged_issue_lives_on_in_the_other_and_can_be_taken_out_again() {
     assert_eq!(bench.send("total", 1).issue, total);
     let latest = bench.store.issue_event(new.id, Which::Latest).unwrap();
     assert_eq!(latest.issue, new.id);
+    // Neither finds the words or the reason of the other any more.
+    assert_eq!(bench.found("weight"), [new.id]);
+    assert_eq!(bench.found("total"), [total]);
+    let kept = bench.store.issue(total).unwrap();
+    assert!(!kept.reason.contains("weight"), "{}", kept.reason);
+    assert!(kept.culprit.contains("total"), "{}", kept.culprit);
+    bench.is_clean();
+}
+
+/// The numbers that a person sees of an issue.
+fn seen(store: &Store, issue: IssueId) -> (u64, u64, Vec<(String, u64, u64)>, u64) {
+    let found = store.issue(issue).unwrap();
+    let tags = store.tags(found.id, 100).unwrap();
+    let tags = tags
+        .into_iter()
+        .map(|tag| (tag.key, tag.total, tag.values.len() as u64))
+        .collect();
+    let hour = Timestamp::from_micros(START.micros() - 3_600_000_000);
+    let buckets = store.buckets(found.id, hour, START, 1).unwrap();
+    (found.count, found.users, tags, buckets.iter().sum())
+}
+
+#[test]
+fn taking_out_what_was_merged_gives_back_the_same_numbers() {
+    let mut bench = Bench::new();
+    let total = bench.send("total", 1).issue;
+    for user in 0..30 {
+        bench.send("total", user % 7);
+        bench.send("weight", user % 5);
+    }
+    let weight = bench.send("weight", 1).issue;
+    let price = bench.send("price", 3).issue;
+    let before = [total, weight, price].map(|issue| seen(&bench.store, issue));
+    let merged = bench.store.merge(total, &[weight, price]).unwrap();
+    assert_eq!((merged.count, merged.users), (31 + 31 + 1, 7));
+    bench.is_clean();
+    let groups = bench.store.issue_groups(total).unwrap();
+    assert_eq!(groups.len(), 3);
+    let of = |function: &str| {
+        let mut found = groups
+            .iter()
+            .filter(|group| group.reason.contains(function));
+        found.next().unwrap().hash
+    };
+    let weight = bench.store.split(total, &[of("weight")]).unwrap().id;
+    let price = bench.store.split(total, &[of("price")]).unwrap().id;
+    bench.is_clean();
+    let after = [total, weight, price].map(|issue| seen(&bench.store, issue));
+    assert_eq!(before, after);
+}
+
+#[test]
+fn an_event_is_found_where_a_split_has_put_it() {
+    let mut bench = Bench::new();
+    let total = bench.send("total", 1).issue;
+    let weight = bench.send("weight", 2);
+    bench.store.merge(total, &[weight.issue]).unwrap();
+    assert_eq!(
+        bench.store.event_place(weight.event_id).unwrap().issue,
+        total
+    );
+    // A client that sends it again is told where it is now.
+    bench.events = 1;
+    let again = bench.send("weight", 2);
+    assert_eq!((again.duplicate, again.issue), (true, total));
+    let groups = bench.store.issue_groups(total).unwrap();
+    let of_weight = groups.iter().find(|g| g.reason.contains("weight")).unwrap();
+    let new = bench.store.split(total, &[of_weight.hash]).unwrap().id;
+    assert_eq!(bench.store.event_place(weight.event_id).unwrap().issue, new);
+    bench.events = 1;
+    let again = bench.send("weight", 2);
+    assert_eq!((again.duplicate, again.issue), (true, new));
     bench.is_clean();
 }
 

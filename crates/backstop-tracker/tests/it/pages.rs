@@ -244,3 +244,60 @@ fn pages_load_nothing_from_elsewhere() {
     assert!(sheet.header("cache-control").unwrap().contains("immutable"));
     assert!(!sheet.text().contains("url("), "the sheet loads nothing");
 }
+
+fn event_of(function: &str) -> Value {
+    json!({
+        "platform": "python",
+        "exception": { "values": [{ "type": "ShopError", "value": "no luck", "stacktrace": {
+            "frames": [{ "module": "shop", "function": function, "in_app": true }],
+        }}]},
+    })
+}
+
+#[test]
+fn issues_are_merged_in_the_list_and_taken_apart_on_their_page() {
+    let server = Server::start();
+    let project = server.project("shop");
+    for function in ["total", "weight", "price"] {
+        server.send(&project, &event_of(function));
+    }
+    let cookie = sign_in(&server);
+    let form = [
+        ("Cookie", cookie.as_str()),
+        ("Content-Type", "application/x-www-form-urlencoded"),
+    ];
+    let list = page(&server, "/", &cookie).text();
+    assert!(list.contains("form=\"merge\""), "{list}");
+    let foreign = [form[0], form[1], ("Origin", "http://elsewhere.example")];
+    let answer = server.post("/issues/merge/", &foreign, b"issue=1&issue=2");
+    assert_eq!(answer.status, 403, "a form of another site");
+    let answer = server.post("/issues/merge/", &form, b"issue=1");
+    assert_eq!(answer.status, 400, "one issue alone");
+    let answer = server.post("/issues/merge/", &form, b"issue=1&issue=2");
+    assert_eq!(answer.header("location"), Some("/issues/1/"));
+    let answer = server.post("/issues/1/merge/", &form, b"issue=shop-3");
+    assert_eq!(answer.header("location"), Some("/issues/1/"));
+    let answer = server.post("/issues/1/merge/", &form, b"issue=none-3");
+    assert_eq!(answer.status, 404);
+    assert!(answer.text().contains("No such issue."));
+
+    assert!(
+        page(&server, "/issues/1/", &cookie)
+            .text()
+            .contains("/issues/1/groups/")
+    );
+    let groups = page(&server, "/issues/1/groups/", &cookie).text();
+    let hashes: Vec<&str> = groups
+        .split("name=\"hash\" value=\"")
+        .skip(1)
+        .map(|rest| &rest[..32])
+        .collect();
+    assert_eq!(hashes.len(), 3, "{groups}");
+    let answer = server.post("/issues/1/split/", &form, b"");
+    assert_eq!(answer.status, 400, "nothing was picked");
+    let body = format!("hash={}&hash={}", hashes[0], hashes[1]);
+    let answer = server.post("/issues/1/split/", &form, body.as_bytes());
+    assert_eq!(answer.header("location"), Some("/issues/4/"));
+    let rest = page(&server, "/issues/1/groups/", &cookie).text();
+    assert!(rest.contains("nothing to take apart"), "{rest}");
+}

@@ -34,6 +34,8 @@ struct World {
     now_seconds: i64,
     sent: Vec<EventId>,
     acked: BTreeMap<EventId, IssueId>,
+    /// Whether somebody took issues apart, so that events may be in another one by now.
+    has_split: bool,
     mailed: BTreeSet<i64>,
 }
 
@@ -206,7 +208,8 @@ fn step(
 ) {
     let now = time(world.now_seconds);
     // What fails here was not acknowledged, so nobody relies on it.
-    match random.below(10) {
+    match random.below(11) {
+        10 => regroup(store, random, world),
         0 => {
             let _ = digest.maintain(time(world.now_seconds + random.below(20) as i64 * 86_400));
         }
@@ -231,7 +234,7 @@ fn step(
             }
         }
         _ => {
-            if let Err(error) = send(digest, random, world, now) {
+            if let Err(error) = send(store, digest, random, world, now) {
                 assert!(
                     matches!(error, SubmitError::Unavailable { .. }),
                     "an event was refused for good: {error}"
@@ -242,7 +245,28 @@ fn step(
     }
 }
 
+/// Merges two issues, or takes a group out of one, as people do.
+fn regroup(store: &Store, random: &mut Random, world: &mut World) {
+    let Ok(page) = store.issues(&IssueQuery::default()) else {
+        return;
+    };
+    let ids: Vec<IssueId> = page.issues.iter().map(|issue| issue.id).collect();
+    let Some(first) = ids.first() else {
+        return;
+    };
+    if random.below(2) == 0 {
+        let _ = store.merge(*first, &ids[1..ids.len().min(2)]);
+    } else if let Ok(groups) = store.issue_groups(*first)
+        && let [picked, _, ..] = groups.as_slice()
+    {
+        // A cut may come between the commit and its answer, so the attempt counts.
+        world.has_split = true;
+        let _ = store.split(*first, &[picked.hash]);
+    }
+}
+
 fn send(
+    store: &Store,
     digest: &Digest,
     random: &mut Random,
     world: &mut World,
@@ -277,7 +301,10 @@ fn send(
         let before = world.acked.insert(*id, stored.issue);
         if let Some(issue) = before {
             assert!(stored.duplicate, "event {id} was counted twice");
-            assert_eq!(issue, stored.issue);
+            assert!(
+                world.has_split || leads_to(store, issue, stored.issue),
+                "event {id} moved"
+            );
         }
     }
     Ok(())
@@ -314,10 +341,14 @@ fn verify(disk: &Disk, directory: &Path, world: &World, totals: &mut Totals) {
     let store = open(disk, directory, &options).expect("the power is on");
     for (id, issue) in &world.acked {
         let place = store.event_place(*id);
-        assert_eq!(
-            place.map(|place| place.issue).ok(),
-            Some(*issue),
-            "event {id} is lost"
+        let place = place.unwrap_or_else(|error| panic!("event {id} is lost: {error}"));
+        assert!(
+            world.has_split || leads_to(&store, *issue, place.issue),
+            "event {id} moved"
+        );
+        assert!(
+            store.issue(place.issue).is_ok(),
+            "event {id} is in no issue"
         );
     }
     let report = store.check(false).expect("the file can be read");
@@ -342,6 +373,11 @@ fn verify(disk: &Disk, directory: &Path, world: &World, totals: &mut Totals) {
         );
     }
     totals.checks += 1;
+}
+
+/// Says whether an issue is the other one by now.
+fn leads_to(store: &Store, issue: IssueId, other: IssueId) -> bool {
+    issue == other || store.issue(issue).is_ok_and(|issue| issue.id == other)
 }
 
 fn time(seconds: i64) -> Timestamp {

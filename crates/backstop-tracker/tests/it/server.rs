@@ -122,6 +122,15 @@ impl Server {
         self.get(path, &[("Authorization", &format!("Bearer {token}"))])
     }
 
+    /// Sends JSON to a path of the web API with a token.
+    pub(crate) fn put(&self, path: &str, token: &str, body: &Value) -> Answer {
+        let request = agent()
+            .put(format!("{}{path}", self.url))
+            .header("Authorization", format!("Bearer {token}"))
+            .header("Content-Type", "application/json");
+        answer(request.send(body.to_string()).expect("an answer"))
+    }
+
     /// Sends a body to a path, with headers.
     pub(crate) fn post(&self, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
         let mut request = agent().post(format!("{}{path}", self.url));
