@@ -131,7 +131,7 @@ pub enum Origin {
     Constant,
     /// In the state of a future.
     Coroutine,
-    /// Recovered from the caller's instructions.
+    /// Recovered from the instructions before a call, the frame's own or its caller's.
     Caller,
     /// Nowhere.
     None,

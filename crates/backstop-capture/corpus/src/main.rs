@@ -7,9 +7,14 @@
 mod witness;
 
 mod asyncs;
+mod channels;
+mod client;
 mod collections;
+mod crates;
 mod ffi;
+mod graph;
 mod moved;
+mod parser;
 mod plain;
 mod shop;
 mod threads;
@@ -27,7 +32,7 @@ fn main() {
     program();
 }
 
-const PROGRAMS: [(&str, fn()); 16] = [
+const PROGRAMS: [(&str, fn()); 21] = [
     ("zoo", zoo::run),
     ("collections", collections::run),
     ("users", plain::users),
@@ -44,4 +49,9 @@ const PROGRAMS: [(&str, fn()); 16] = [
     ("awaits", asyncs::awaits),
     ("tasks", asyncs::tasks),
     ("shop", shop::run),
+    ("client", client::run),
+    ("channels", channels::run),
+    ("parser", parser::run),
+    ("graph", graph::run),
+    ("crates", crates::run),
 ];

@@ -8,15 +8,29 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-/// Profiles, in the order of the tables, and what is passed to the compiler besides.
-const PROFILES: [(&str, &str); 7] = [
-    ("dev", ""),
-    ("o1", ""),
-    ("release", ""),
-    ("packed", ""),
-    ("thin", ""),
-    ("fat", ""),
-    ("pointers", "-C force-frame-pointers=yes"),
+/// A way of building: its name in the tables, the profile for the libraries, and what the
+/// compiler is told besides for the program itself.
+struct Build {
+    name: &'static str,
+    profile: &'static str,
+    flags: &'static [&'static str],
+}
+
+/// Builds, in the order of the tables. Those of one profile share the compiled libraries.
+const BUILDS: [Build; 9] = [
+    Build { name: "dev", profile: "dev", flags: &[] },
+    Build { name: "dev, DWARF 5", profile: "dev", flags: &["-Cdwarf-version=5"] },
+    Build { name: "opt-level 1", profile: "release", flags: &["-Copt-level=1"] },
+    Build { name: "release", profile: "release", flags: &[] },
+    Build { name: "frame pointers", profile: "release", flags: &["-Cforce-frame-pointers=yes"] },
+    Build { name: "LTO thin", profile: "lto", flags: &["-Clto=thin"] },
+    Build { name: "LTO fat", profile: "lto", flags: &[] },
+    Build { name: "packed", profile: "packed", flags: &[] },
+    Build {
+        name: "packed, DWARF 5",
+        profile: "packed",
+        flags: &["-Cdwarf-version=5", "-Clink-arg=-Wl,--compress-debug-sections=zlib"],
+    },
 ];
 /// gdb fails on some optimised programs; what it said before counts.
 const GDB_SECONDS: &str = "240";
@@ -24,21 +38,26 @@ const GDB_SECONDS: &str = "240";
 fn main() {
     let asked: Vec<String> = std::env::args().skip(1).collect();
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
-    let truth_run = build(&root, "dev", "", true);
+    let truth_run = build(&root, &BUILDS[0], true);
     let names = programs(&truth_run);
     let truth: BTreeMap<&str, Run> = names
         .iter()
         .map(|name| (name.as_str(), run(&truth_run, name)))
         .collect();
-    let mut tables = Tables::default();
-    for (profile, flags) in PROFILES {
+    let mut tables = Tables {
+        programs: names.len(),
+        ..Tables::default()
+    };
+    for kind in &BUILDS {
+        let profile = kind.name;
         if !asked.is_empty() && !asked.iter().any(|name| name == profile) {
             continue;
         }
-        let program = if profile == "dev" {
+        let is_truth = profile == "dev";
+        let program = if is_truth {
             truth_run.clone()
         } else {
-            build(&root, profile, flags, false)
+            build(&root, kind, false)
         };
         for name in &names {
             let (captured, debugger) = run_in_gdb(&root, &program, name);
@@ -47,7 +66,7 @@ fn main() {
             tables.compare_with_gdb(profile, name, &captured, &debugger);
             let truth = &truth[name.as_str()];
             // The witness's own run, because hash tables have another order in every process.
-            let plain = if profile == "dev" { truth } else { &plain };
+            let plain = if is_truth { truth } else { &plain };
             tables.compare_with_truth(profile, name, plain, truth, truth);
         }
         eprintln!("{profile} done");
@@ -69,45 +88,35 @@ fn main() {
 const BEGIN: &str = "<!-- tables begin -->";
 const END: &str = "<!-- tables end -->";
 
-fn build(root: &Path, profile: &str, flags: &str, witness: bool) -> PathBuf {
-    let cargo_profile = if profile == "pointers" {
-        "release"
-    } else {
-        profile
-    };
+/// Builds the programs and puts them aside, because the next build has the same place.
+fn build(root: &Path, kind: &Build, witness: bool) -> PathBuf {
     let target =
         std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| root.join("target"), PathBuf::from);
-    let target = target.join(if profile == "pointers" {
-        "pointers"
-    } else {
-        "profiles"
-    });
     let mut command = Command::new("cargo");
     command
-        .args([
-            "build",
-            "--quiet",
-            "--bin",
-            "corpus",
-            "--profile",
-            cargo_profile,
-        ])
-        .current_dir(root);
-    command
-        .env("CARGO_TARGET_DIR", &target)
-        .env("RUSTFLAGS", flags);
+        .args(["rustc", "--quiet", "--bin", "corpus", "--profile", kind.profile])
+        .current_dir(root)
+        .env("CARGO_TARGET_DIR", &target);
     if witness {
         command.args(["--features", "witness"]);
     }
-    let status = command.status().expect("cargo can be run");
-    assert!(status.success(), "{profile} does not build");
-    target
-        .join(if profile == "dev" {
-            "debug"
-        } else {
-            cargo_profile
-        })
-        .join("corpus")
+    let status = command.arg("--").args(kind.flags).status();
+    let built = status.is_ok_and(|status| status.success());
+    assert!(built, "{} does not build", kind.name);
+    let directory = match kind.profile {
+        "dev" => "debug",
+        profile => profile,
+    };
+    let directory = target.join(directory);
+    let kept = directory.join(kind.name.replace([',', ' '], "-"));
+    let copy = |from: &str, to: &Path| std::fs::copy(directory.join(from), to);
+    copy("corpus", &kept).expect("the program was built");
+    let package = PathBuf::from(format!("{}.dwp", kept.display()));
+    // Only a packed build has one.
+    if copy("corpus.dwp", &package).is_err() {
+        let _ = std::fs::remove_file(&package);
+    }
+    kept
 }
 
 fn programs(program: &Path) -> Vec<String> {
@@ -249,6 +258,7 @@ fn run_in_gdb(root: &Path, program: &Path, name: &str) -> (Run, Debugger) {
 
 #[derive(Default)]
 struct Tables {
+    programs: usize,
     gdb: BTreeMap<String, Gdb>,
     truth: BTreeMap<String, Truth>,
     notes: BTreeSet<String>,
@@ -449,7 +459,7 @@ impl Tables {
             out,
             "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
         )?;
-        for (profile, _) in PROFILES {
+        for Build { name: profile, .. } in BUILDS {
             let Some(row) = self.gdb.get(profile) else {
                 continue;
             };
@@ -475,7 +485,7 @@ impl Tables {
             "| profile | values | shown with the same text | ok with another text | moved or dropped but ok | async values | async shown | of these by location alone |"
         )?;
         writeln!(out, "| --- | --- | --- | --- | --- | --- | --- | --- |")?;
-        for (profile, _) in PROFILES {
+        for Build { name: profile, .. } in BUILDS {
             let Some(row) = self.truth.get(profile) else {
                 continue;
             };
@@ -494,7 +504,7 @@ impl Tables {
             )?;
         }
         writeln!(out, "\n### States of all in-app variables\n")?;
-        for (profile, _) in PROFILES {
+        for Build { name: profile, .. } in BUILDS {
             let Some(row) = self.truth.get(profile) else {
                 continue;
             };

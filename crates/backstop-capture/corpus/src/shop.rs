@@ -13,6 +13,8 @@ use axum::{Json, Router};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use crate::witness::capture;
+#[cfg(feature = "witness")]
+use crate::witness::json;
 
 #[derive(Debug, Clone)]
 struct App {
@@ -128,7 +130,8 @@ async fn place_order(
         let item = line["item"].as_str().unwrap_or("");
         let price = app.prices.get(item).copied().unwrap_or(0);
         tokio::time::sleep(Duration::from_millis(1)).await;
-        truth!("place_order": body, lines, index, line, item, price);
+        truth!("place_order": lines, index, item, price);
+        truth_as!("place_order": body = json(&body), line = json(line));
         let count: u64 = line["count"].as_str().unwrap_or("1").parse()?;
         total += price * count;
         black_box((item, price, count));

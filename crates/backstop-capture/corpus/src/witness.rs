@@ -80,6 +80,37 @@ macro_rules! truth {
     };
 }
 
+/// Notes the text of variables that are shown otherwise than by `{:?}` on purpose.
+#[cfg(feature = "witness")]
+#[macro_export]
+macro_rules! truth_as {
+    ($function:literal: $($name:ident = $text:expr),* $(,)?) => {
+        $( println!("TRUTH\t{}\t{}\t{}", $function, stringify!($name), $text); )*
+    };
+}
+
+/// Notes nothing.
+#[cfg(not(feature = "witness"))]
+#[macro_export]
+macro_rules! truth_as {
+    ($function:literal: $($name:ident = $text:expr),* $(,)?) => {};
+}
+
+/// JSON with the spaces that `{:?}` writes between the parts of a value.
+#[cfg(feature = "witness")]
+pub fn json(value: &serde_json::Value) -> String {
+    use serde_json::Value;
+    let join = |parts: Vec<String>| parts.join(", ");
+    match value {
+        Value::Array(items) => format!("[{}]", join(items.iter().map(json).collect())),
+        Value::Object(map) => {
+            let entries = map.iter().map(|(key, value)| format!("{key:?}: {}", json(value)));
+            format!("{{{}}}", join(entries.collect()))
+        }
+        other => other.to_string(),
+    }
+}
+
 /// Notes nothing: the variables are as the program leaves them.
 #[cfg(not(feature = "witness"))]
 #[macro_export]

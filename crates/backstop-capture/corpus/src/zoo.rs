@@ -14,6 +14,8 @@ use std::time::Duration;
 use smallvec::SmallVec;
 
 use crate::witness::capture;
+#[cfg(feature = "witness")]
+use crate::witness::json;
 
 pub fn run() {
     numbers(3);
@@ -218,7 +220,9 @@ fn library() {
     let bytes = bytes::Bytes::from_static(b"by\"tes\x01");
     let url = url::Url::parse("https://shop.test:8443/a?b=c#d").expect("a good URL");
     let index: indexmap::IndexMap<&str, u8> = [("x", 1), ("y", 2)].into_iter().collect();
-    truth!("library": value, number, negative, float, text, array, object, small, spilled, status, method, bytes, index);
+    truth!("library": small, spilled, status, method, bytes, index);
+    truth_as!("library": value = json(&value), number = json(&number), negative = json(&negative), float = json(&float),
+        text = json(&text), array = json(&array), object = json(&object), url = url.as_str());
     capture();
     black_box((
         &value, &number, &negative, &float, &text, &array, &object, &small, &spilled, &status,

@@ -221,16 +221,38 @@ fn collect_pointers(
 
 /// The landing pad of the call at an address; 0 where unwinding just passes through.
 fn landing_pad(unwinding: &Unwinding, lookup: u64, memory: &Memory) -> Option<u64> {
+    let offset = lookup.checked_sub(unwinding.function)?;
+    let call = calls(unwinding, memory)?
+        .into_iter()
+        .find(|call| (call.start..call.start.saturating_add(call.len)).contains(&offset));
+    // A call that is not listed must not unwind, so nothing says what is alive.
+    call.map(|call| call.pad)
+}
+
+/// Where unwinding may enter a function.
+pub(super) fn landing_pads(unwinding: &Unwinding, memory: &Memory) -> Option<Vec<u64>> {
+    let pads = calls(unwinding, memory)?.into_iter().map(|call| call.pad);
+    Some(pads.filter(|pad| *pad != 0).collect())
+}
+
+/// Calls of an exception table that stand in a row, and their landing pad.
+struct Call {
+    /// Counted from the start of the function.
+    start: u64,
+    len: u64,
+    /// An address of the process; 0 for none.
+    pad: u64,
+}
+
+fn calls(unwinding: &Unwinding, memory: &Memory) -> Option<Vec<Call>> {
+    let address = unwinding.table?;
     let mut bytes = vec![0; TABLE_BYTES_MAX];
     let readable = (0..TABLE_BYTES_MAX)
         .step_by(4096)
         .take_while(|at| {
-            memory
-                .read(
-                    unwinding.table + *at as u64,
-                    &mut bytes[*at..(*at + 4096).min(TABLE_BYTES_MAX)],
-                )
-                .is_ok()
+            let end = (*at + 4096).min(TABLE_BYTES_MAX);
+            let page = address.wrapping_add(*at as u64);
+            memory.read(page, &mut bytes[*at..end]).is_ok()
         })
         .count();
     let mut table = EndianSlice::new(&bytes[..readable * 4096], LittleEndian);
@@ -243,26 +265,23 @@ fn landing_pad(unwinding: &Unwinding, lookup: u64, memory: &Memory) -> Option<u6
     }
     let encoding = table.read_u8().ok()?;
     let len = usize::try_from(table.read_uleb128().ok()?).ok()?;
-    let mut calls = table.split(len).ok()?;
-    let offset = lookup.checked_sub(unwinding.function)?;
-    while !calls.is_empty() {
+    let mut rows = table.split(len).ok()?;
+    let mut calls = Vec::new();
+    while !rows.is_empty() {
         let mut number = || match encoding {
-            ULEB128 => calls.read_uleb128().ok(),
-            UDATA4 => calls.read_u32().ok().map(u64::from),
+            ULEB128 => rows.read_uleb128().ok(),
+            UDATA4 => rows.read_u32().ok().map(u64::from),
             _ => None,
         };
         let (start, len, pad) = (number()?, number()?, number()?);
-        calls.read_uleb128().ok()?;
-        if (start..start.saturating_add(len)).contains(&offset) {
-            return Some(if pad == 0 {
-                0
-            } else {
-                pads_start.wrapping_add(pad)
-            });
-        }
+        rows.read_uleb128().ok()?;
+        let pad = match pad {
+            0 => 0,
+            pad => pads_start.wrapping_add(pad),
+        };
+        calls.push(Call { start, len, pad });
     }
-    // A call that is not listed must not unwind, so nothing says what is alive.
-    None
+    Some(calls)
 }
 
 /// `DW_EH_PE_omit`, `DW_EH_PE_uleb128` and `DW_EH_PE_udata4`.
@@ -389,7 +408,7 @@ impl<'a> Follower<'a> {
     }
 
     fn call(&mut self, target: u64, next: u64) -> Option<Next> {
-        let target = self.through_stub(target);
+        let target = stub_target(target, self.memory);
         let name = self.name(target).unwrap_or_default();
         if name.contains("_Unwind_Resume")
             || name.contains("panic_in_cleanup")
@@ -413,21 +432,6 @@ impl<'a> Follower<'a> {
         }
         self.after_call();
         Some(Next::At(next))
-    }
-
-    /// The function behind a `jmp *[rip + n]`.
-    fn through_stub(&self, target: u64) -> u64 {
-        let mut code = [0; 15];
-        if self.memory.read(target, &mut code).is_err() {
-            return target;
-        }
-        let instruction = Decoder::with_ip(64, &code, target, DecoderOptions::NONE).decode();
-        let is_jump =
-            instruction.code() == Code::Jmp_rm64 && instruction.is_ip_rel_memory_operand();
-        let address = is_jump.then(|| instruction.ip_rel_memory_address());
-        address
-            .and_then(|address| self.memory.word(address).ok())
-            .unwrap_or(target)
     }
 
     fn name(&self, target: u64) -> Option<String> {
@@ -845,6 +849,24 @@ impl Flags {
     }
 }
 
+/// The function behind a `jmp *[rip + n]`; any other address is its own.
+pub(super) fn stub_target(target: u64, memory: &Memory) -> u64 {
+    let mut code = [0; 15];
+    if memory.read(target, &mut code).is_err() {
+        return target;
+    }
+    let mut decoder = Decoder::with_ip(64, &code, target, DecoderOptions::NONE);
+    let mut instruction = decoder.decode();
+    if instruction.mnemonic() == Mnemonic::Endbr64 {
+        instruction = decoder.decode();
+    }
+    let is_jump = instruction.code() == Code::Jmp_rm64 && instruction.is_ip_rel_memory_operand();
+    let address = is_jump.then(|| instruction.ip_rel_memory_address());
+    address
+        .and_then(|address| memory.word(address).ok())
+        .unwrap_or(target)
+}
+
 /// `<shop::Guard as core::ops::drop::Drop>::drop`, called on the value itself.
 fn dropped_by_glue(name: &str) -> Option<String> {
     let ty = name
@@ -887,7 +909,7 @@ fn is_high_byte(register: Register) -> bool {
     )
 }
 
-fn is_write(access: OpAccess) -> bool {
+pub(super) fn is_write(access: OpAccess) -> bool {
     matches!(
         access,
         OpAccess::Write | OpAccess::ReadWrite | OpAccess::CondWrite | OpAccess::ReadCondWrite

@@ -1,9 +1,11 @@
 //! Where a variable is: memory, registers, constants, pieces of all of them.
 
+use std::cell::Cell;
 use std::rc::Rc;
 
 use gimli::{AttributeValue, EvaluationResult, Expression, Location, Piece, Value, ValueType};
 
+use super::call::Calls;
 use super::debug_file::Slice;
 use super::function::VarDie;
 use super::memory::Memory;
@@ -98,6 +100,9 @@ pub(crate) struct Context<'a> {
     pub(crate) address: u64,
     /// What is added to an address of the file to get one of the process.
     pub(crate) bias: u64,
+    pub(crate) calls: Calls<'a>,
+    /// A register was taken from the instructions before a call.
+    pub(crate) recovered: Cell<bool>,
 }
 
 /// A variable's place and how it was found.
@@ -110,6 +115,15 @@ pub(crate) struct Located {
 ///
 /// This is the one decision on whether a variable is readable, and where.
 pub(crate) fn locate(var: &VarDie, size: u64, context: &Context<'_>) -> Result<Located, State> {
+    context.recovered.set(false);
+    let mut located = locate_as_described(var, size, context)?;
+    if context.recovered.get() {
+        located.origin = Origin::Caller;
+    }
+    Ok(located)
+}
+
+fn locate_as_described(var: &VarDie, size: u64, context: &Context<'_>) -> Result<Located, State> {
     if let Some(value) = var.const_value {
         return constant(value, size);
     }
@@ -271,7 +285,7 @@ impl Context<'_> {
     fn bytes(&self, location: &Location<Slice>) -> Result<(Vec<u8>, Origin), State> {
         match location {
             Location::Register { register } => {
-                let value = self.registers.get(*register).ok_or(State::RegisterLost)?;
+                let value = self.register(*register)?;
                 Ok((value.to_le_bytes().to_vec(), Origin::Register))
             }
             Location::Value { value } => Ok((value_bytes(*value), Origin::Register)),
@@ -297,7 +311,7 @@ impl Context<'_> {
                     register,
                     base_type,
                 } => {
-                    let value = self.registers.get(register).ok_or(State::RegisterLost)?;
+                    let value = self.register(register)?;
                     evaluation.resume_with_register(self.typed(value, base_type)?)
                 }
                 EvaluationResult::RequiresMemory {
@@ -333,12 +347,38 @@ impl Context<'_> {
                 EvaluationResult::RequiresBaseType(offset) => {
                     evaluation.resume_with_base_type(self.value_type(offset)?)
                 }
-                EvaluationResult::RequiresEntryValue(_) => return Err(State::OptimizedOut),
+                EvaluationResult::RequiresEntryValue(of) => {
+                    let value = self.entry_value(of).ok_or(State::OptimizedOut)?;
+                    evaluation.resume_with_entry_value(Value::Generic(value))
+                }
                 _ => return Err(State::Unsupported),
             };
             result = answer.map_err(|_| State::Unsupported)?;
         }
         Err(State::Unsupported)
+    }
+
+    /// A register's value in this frame, as it is or as it was when the frame made its call.
+    fn register(&self, register: gimli::Register) -> Result<u64, State> {
+        if let Some(value) = self.registers.get(register) {
+            return Ok(value);
+        }
+        let value = self.calls.at_call(register).ok_or(State::RegisterLost)?;
+        self.recovered.set(true);
+        Ok(value)
+    }
+
+    /// What a register held when the frame's function was entered.
+    fn entry_value(&self, of: Expression<Slice>) -> Option<u64> {
+        let mut operations = of.operations(self.unit.unit.encoding());
+        let (Ok(Some(gimli::Operation::Register { register })), Ok(None)) =
+            (operations.next(), operations.next())
+        else {
+            return None;
+        };
+        let value = self.calls.at_entry(register)?;
+        self.recovered.set(true);
+        Some(value)
     }
 
     fn typed(&self, value: u64, base_type: gimli::UnitOffset) -> Result<Value, State> {

@@ -1,5 +1,6 @@
 //! The whole of capture for Linux on x86-64.
 
+mod call;
 mod cleanup;
 mod clock;
 mod coroutine;

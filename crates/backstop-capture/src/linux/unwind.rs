@@ -29,15 +29,17 @@ pub(crate) struct Step {
     pub(crate) registers: Registers,
     /// The canonical frame address, where the module has unwind information.
     pub(crate) cfa: Option<u64>,
-    /// Where the function and its exception table are.
+    /// Where the function and its exception table are, where the module has unwind information.
     pub(crate) unwinding: Option<Unwinding>,
 }
 
-/// Where a function begins and where its exception table is, as addresses of the process.
+/// Where a function and its exception table are, as addresses of the process.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Unwinding {
     pub(crate) function: u64,
-    pub(crate) table: u64,
+    pub(crate) end: u64,
+    /// A function without one has nothing to drop.
+    pub(crate) table: Option<u64>,
 }
 
 /// Walks at most `max` frames, innermost first.
@@ -67,7 +69,7 @@ pub(crate) fn walk(
             lookup,
             registers,
             cfa: caller.as_ref().map(|caller| caller.cfa),
-            unwinding: caller.as_ref().and_then(|caller| caller.unwinding),
+            unwinding: caller.as_ref().map(|caller| caller.unwinding),
         });
         let Some(caller) = caller else { break };
         // Every frame lies above its callee, or the walk would never end.
@@ -85,7 +87,7 @@ struct Caller {
     registers: Registers,
     cfa: u64,
     is_signal: bool,
-    unwinding: Option<Unwinding>,
+    unwinding: Unwinding,
 }
 
 fn caller_of(
@@ -107,12 +109,13 @@ fn caller_of(
         .ok()?;
     let encoding = fde.cie().encoding();
     let is_signal = fde.is_signal_trampoline();
-    let unwinding = match fde.lsda() {
-        Some(gimli::Pointer::Direct(table)) => Some(Unwinding {
-            function: fde.initial_address(),
-            table,
-        }),
-        _ => None,
+    let unwinding = Unwinding {
+        function: fde.initial_address(),
+        end: fde.end_address(),
+        table: match fde.lsda() {
+            Some(gimli::Pointer::Direct(table)) => Some(table),
+            _ => None,
+        },
     };
     let row = fde
         .unwind_info_for_address(&table.frames, &table.bases, context, lookup)

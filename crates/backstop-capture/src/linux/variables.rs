@@ -1,9 +1,10 @@
 //! The variables of the frames that policy asks for.
 
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use super::call::Calls;
 use super::clock::Clock;
 use super::coroutine::{self, Alive, Coroutine, Open};
 use super::function::{VarDie, declaration};
@@ -80,7 +81,7 @@ fn open<'a>(
         levels: Vec::new(),
         physical: Vec::new(),
     };
-    for ((step, raw), site) in steps.iter().zip(raws).zip(sites) {
+    for (at_step, ((step, raw), site)) in steps.iter().zip(raws).zip(sites).enumerate() {
         let found = raw.module.and_then(|module| {
             let address = step.lookup.wrapping_sub(module.bias);
             let unit = module.debug()?.unit_at(address)?;
@@ -115,6 +116,12 @@ fn open<'a>(
                     frame_base: function.frame_base,
                     address,
                     bias: module.bias,
+                    calls: Calls {
+                        steps,
+                        at: at_step,
+                        memory,
+                    },
+                    recovered: Cell::new(false),
                 },
                 is_async: frame.is_some_and(|frame| frame.is_async),
                 is_poll: name.ends_with("::poll"),

@@ -1,0 +1,102 @@
+//! Values of libraries that web applications use daily.
+
+use std::hint::black_box;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use chrono::TimeZone;
+use smallvec::{SmallVec, smallvec};
+
+use crate::witness::capture;
+
+pub fn run() {
+    chronology(1_700_000_000);
+    ticks();
+    identity("0194f2a0-7c3e-7b3a-9c41-5a4d7e8f9012");
+    small(3);
+    web();
+}
+
+#[inline(never)]
+fn chronology(second: i64) {
+    let utc = chrono::Utc.timestamp_opt(second, 250_000_000).unwrap();
+    let naive = utc.naive_utc();
+    let day = naive.date();
+    let time = naive.time();
+    let east = chrono::FixedOffset::east_opt(5 * 3600 + 1800).expect("a good offset");
+    let fixed = utc.with_timezone(&east);
+    let long = chrono::TimeDelta::seconds(90_061);
+    let weekday = chrono::Weekday::Fri;
+    let month = chrono::Month::May;
+    let early = chrono::NaiveDate::from_ymd_opt(1969, 2, 28).expect("a good date");
+    let leap = chrono::NaiveDate::from_ymd_opt(2024, 12, 31).expect("a good date");
+    let maybe = Some(day);
+    truth!("chronology": second, utc, naive, day, time, east, fixed, long, weekday, month, early, leap, maybe);
+    capture();
+    black_box((utc, naive, day, time, east, fixed, long, weekday, month, early, leap, maybe));
+}
+
+#[inline(never)]
+fn ticks() {
+    let stamp = jiff::Timestamp::new(1_700_000_000, 5_000_000).expect("a good time");
+    let before = jiff::Timestamp::new(-7, -500).expect("a good time");
+    let date = jiff::civil::date(2024, 2, 29);
+    let time = jiff::civil::time(23, 59, 58, 1);
+    let both = date.to_datetime(time);
+    let zoned = stamp.to_zoned(jiff::tz::TimeZone::UTC);
+    let length = jiff::SignedDuration::new(-5, -250_000_000);
+    let offset = jiff::tz::offset(-3);
+    truth!("ticks": stamp, before, date, time, both, length, offset);
+    capture();
+    black_box((stamp, before, date, time, both, &zoned, length, offset));
+}
+
+#[inline(never)]
+fn identity(text: &str) {
+    let id = uuid::Uuid::parse_str(text).expect("a good id");
+    let nil = uuid::Uuid::nil();
+    let several = vec![id, nil];
+    let url = url::Url::parse("https://shop.test/a?b=c").expect("a good URL");
+    let address = url.as_str().to_owned();
+    let known: Option<uuid::Uuid> = Some(id);
+    truth!("identity": text, id, nil, several, address, known);
+    truth_as!("identity": url = url.as_str());
+    capture();
+    black_box((id, nil, &several, &url, &address, known));
+}
+
+#[inline(never)]
+fn small(count: usize) {
+    let inside: SmallVec<[u16; 8]> = smallvec![7; count];
+    let outside: SmallVec<[u16; 2]> = smallvec![9; count];
+    let none: SmallVec<[String; 2]> = SmallVec::new();
+    let texts: SmallVec<[String; 1]> = smallvec![String::from("a"), String::from("b")];
+    let bytes = bytes::Bytes::from(vec![1_u8, 2, b'x']);
+    let mut growing = bytes::BytesMut::with_capacity(32);
+    growing.extend_from_slice(b"grow");
+    let part = bytes.slice(1..);
+    let table: indexmap::IndexMap<String, Vec<u8>> = [("k".to_owned(), vec![1, 2])].into();
+    let set: indexmap::IndexSet<u8> = [3, 1, 2].into();
+    truth!("small": count, inside, outside, none, texts, bytes, growing, part, table, set);
+    capture();
+    black_box((&inside, &outside, &none, &texts, &bytes, &growing, &part, &table, &set));
+}
+
+#[inline(never)]
+fn web() {
+    let status = http::StatusCode::IM_A_TEAPOT;
+    let method = http::Method::DELETE;
+    let version = http::Version::HTTP_11;
+    let slice: Rc<[u8]> = Rc::from(vec![1_u8, 2, 3]);
+    let words: Arc<[&str]> = Arc::from(vec!["a", "b"]);
+    let boxed: Box<dyn std::any::Any> = Box::new(5_u8);
+    let text: Box<dyn std::fmt::Display> = Box::new(String::from("shown"));
+    let numbers: Box<dyn std::fmt::Debug> = Box::new(std::collections::BTreeSet::from([2_u8, 1]));
+    let shared: Arc<dyn std::fmt::Debug + Send + Sync> = Arc::new(Some(4_i32));
+    let error: Box<dyn std::error::Error + Send + Sync> = Box::from("a text as an error");
+    let object = serde_json::json!({"ok": true, "list": [1, "two", null]});
+    truth!("web": status, method, slice, words, numbers, shared, error);
+    truth_as!("web": object = crate::witness::json(&object), text = r#""shown""#);
+    capture();
+    black_box((&status, &method, version, &slice, &words, &boxed, &text, &numbers, &shared, &error, &object));
+}
