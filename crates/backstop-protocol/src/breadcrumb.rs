@@ -5,7 +5,7 @@ use serde_json::Value;
 
 use crate::json::{Reader, Syntax};
 use crate::lenient::deserialize_leniently;
-use crate::{Object, Timestamp};
+use crate::{Lazy, Object, Timestamp};
 
 /// A note of something that happened before an event.
 ///
@@ -29,7 +29,7 @@ pub struct Breadcrumb {
     pub level: Option<String>,
     /// Details.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub data: Option<Value>,
+    pub data: Option<Lazy<Value>>,
     /// Fields that this version does not know.
     #[serde(flatten)]
     pub other: Object,
@@ -44,7 +44,7 @@ impl Breadcrumb {
             "category" => reader.text(&mut crumb.category),
             "message" => reader.text_of_any(&mut crumb.message),
             "level" => reader.text(&mut crumb.level),
-            "data" => reader.any(&mut crumb.data),
+            "data" => reader.lazy_any(&mut crumb.data),
             _ => reader.member(key, &mut crumb.other),
         })?;
         Ok(crumb)

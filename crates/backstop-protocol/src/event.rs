@@ -8,7 +8,7 @@ use serde_json::Value;
 use crate::json::{Reader, Syntax};
 use crate::lenient::{attach_notes, deserialize_leniently};
 use crate::{
-    Breadcrumb, DecodeError, EventId, Exception, Level, Object, Request, Stacktrace, Thread,
+    Breadcrumb, DecodeError, EventId, Exception, Lazy, Level, Object, Request, Stacktrace, Thread,
     Timestamp, User, values,
 };
 
@@ -82,11 +82,11 @@ pub struct Event {
     #[serde(skip_serializing_if = "Object::is_empty")]
     pub tags: Object,
     /// Anything else that the sender wanted to tell.
-    #[serde(skip_serializing_if = "Object::is_empty")]
-    pub extra: Object,
+    #[serde(skip_serializing_if = "Lazy::<Object>::is_empty")]
+    pub extra: Lazy<Object>,
     /// Named structured contexts (`os`, `runtime`, `trace`, …).
-    #[serde(skip_serializing_if = "Object::is_empty")]
-    pub contexts: Object,
+    #[serde(skip_serializing_if = "Lazy::<Object>::is_empty")]
+    pub contexts: Lazy<Object>,
     /// What happened before, oldest first.
     #[serde(
         serialize_with = "values::serialize",
@@ -97,14 +97,14 @@ pub struct Event {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub fingerprint: Vec<String>,
     /// Installed packages and their versions.
-    #[serde(skip_serializing_if = "Object::is_empty")]
-    pub modules: Object,
+    #[serde(skip_serializing_if = "Lazy::<Object>::is_empty")]
+    pub modules: Lazy<Object>,
     /// The client that sent the event.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub sdk: Option<Sdk>,
     /// Images for later symbolication (`images`, `sdk_info`).
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub debug_meta: Option<Value>,
+    pub debug_meta: Option<Lazy<Value>>,
     /// What was changed, cut or refused, as a tree beside the data.
     #[serde(rename = "_meta", skip_serializing_if = "Object::is_empty")]
     pub meta: Object,
@@ -254,18 +254,18 @@ impl Event {
                 reader.renamed("user", |reader| reader.one(&mut self.user, User::read))
             }
             "tags" => reader.tags(&mut self.tags),
-            "extra" => reader.map(&mut self.extra),
+            "extra" => reader.lazy_map(&mut self.extra),
             "contexts" | "sentry.interfaces.Contexts" => {
-                reader.renamed("contexts", |reader| reader.map(&mut self.contexts))
+                reader.renamed("contexts", |reader| reader.lazy_map(&mut self.contexts))
             }
             "breadcrumbs" | "sentry.interfaces.Breadcrumbs" => reader
                 .renamed("breadcrumbs", |reader| {
                     reader.values(&mut self.breadcrumbs, Breadcrumb::read)
                 }),
             "fingerprint" => reader.texts(&mut self.fingerprint),
-            "modules" => reader.map(&mut self.modules),
+            "modules" => reader.lazy_map(&mut self.modules),
             "sdk" => reader.one(&mut self.sdk, Sdk::read),
-            "debug_meta" => reader.any(&mut self.debug_meta),
+            "debug_meta" => reader.lazy_any(&mut self.debug_meta),
             "_meta" => reader.map(&mut self.meta),
             "sentry.interfaces.Query" => reader.member("query", &mut self.other),
             "sentry.interfaces.Csp" => reader.member("csp", &mut self.other),
@@ -274,13 +274,8 @@ impl Event {
     }
 
     fn read_event_id(&mut self, reader: &mut Reader<'_>) -> Result<(), Syntax> {
-        let mut text = None;
-        reader.text(&mut text)?;
-        if let Some(text) = text {
-            match text.parse() {
-                Ok(id) => self.event_id = id,
-                Err(_) => reader.note("expected 32 hex digits", Some(Value::String(text))),
-            }
+        if let Some(id) = reader.parsed("expected 32 hex digits")? {
+            self.event_id = id;
         }
         Ok(())
     }
@@ -445,8 +440,11 @@ mod tests {
             (frame.lineno, frame.colno, frame.in_app),
             (Some(17), Some(2), Some(true))
         );
-        assert_eq!(frame.pre_context, ["a", ""]);
-        assert_eq!(Value::Object(frame.vars.clone()), json!({"0": 1, "k": 2}));
+        assert_eq!(*frame.pre_context, ["a", ""]);
+        assert_eq!(
+            Value::Object(frame.vars.clone().into_inner()),
+            json!({"0": 1, "k": 2})
+        );
         assert_eq!(frame.other["weird"], 0);
         assert_eq!(event.meta, Object::new());
     }

@@ -5,11 +5,12 @@
 //! as it was; only text that is not JSON at all is an error. `null` means that a field is missing.
 
 use std::borrow::Cow;
+use std::str::FromStr;
 
 use serde_json::{Value, json};
 
 use crate::json::{Note, Reader, Syntax};
-use crate::{Level, Object, Timestamp};
+use crate::{Lazy, Level, Object, Timestamp};
 
 /// More frames, exceptions, threads or breadcrumbs than this are cut. Python's recursion errors
 /// have 1,000 frames; anything far above is a fault of the client.
@@ -97,28 +98,41 @@ impl Reader<'_> {
 
     /// Takes a level's name or Python's number.
     pub(crate) fn level(&mut self, field: &mut Level) -> Result<(), Syntax> {
-        let mut name = None;
-        self.text(&mut name)?;
-        if let Some(name) = name {
-            match name.parse() {
-                Ok(level) => *field = level,
-                Err(_) => self.note("expected a level", Some(Value::String(name))),
-            }
+        if let Some(level) = self.parsed("expected a level")? {
+            *field = level;
         }
         Ok(())
     }
 
     /// Takes RFC 3339 text or seconds since 1970.
     pub(crate) fn time(&mut self, field: &mut Option<Timestamp>) -> Result<(), Syntax> {
-        let mut text = None;
-        self.text(&mut text)?;
-        if let Some(text) = text {
-            match text.parse() {
-                Ok(time) => *field = Some(time),
-                Err(_) => self.note("expected a time", Some(Value::String(text))),
-            }
+        if let Some(time) = self.parsed("expected a time")? {
+            *field = Some(time);
         }
         Ok(())
+    }
+
+    /// Takes what is written as text or number and has a form of its own.
+    pub(crate) fn parsed<T: FromStr>(
+        &mut self,
+        expected: &'static str,
+    ) -> Result<Option<T>, Syntax> {
+        let text = match self.peek() {
+            b'"' => self.string()?,
+            _ => {
+                let mut text = None;
+                self.text(&mut text)?;
+                match text {
+                    Some(text) => Cow::Owned(text),
+                    None => return Ok(None),
+                }
+            }
+        };
+        let value = text.parse().ok();
+        if value.is_none() {
+            self.note(expected, Some(Value::String(text.into_owned())));
+        }
+        Ok(value)
     }
 
     /// Takes any value but `null`.
@@ -153,6 +167,43 @@ impl Reader<'_> {
             b'n' => self.value().map(|_| ()),
             _ => self.refuse("expected an object"),
         }
+    }
+
+    /// Takes an object like [`Reader::map`], unread if it can be.
+    pub(crate) fn lazy_map(&mut self, field: &mut Lazy<Object>) -> Result<(), Syntax> {
+        if self.peek() == b'{'
+            && field.is_empty()
+            && let Some(text) = self.plain_members()
+        {
+            *field = Lazy::unread(text);
+            return Ok(());
+        }
+        self.map(field)
+    }
+
+    /// Takes any value but `null`, unread if it can be.
+    pub(crate) fn lazy_any(&mut self, field: &mut Option<Lazy<Value>>) -> Result<(), Syntax> {
+        if matches!(self.peek(), b'{' | b'[')
+            && let Some(text) = self.plain()
+        {
+            *field = Some(Lazy::unread(text));
+            return Ok(());
+        }
+        let mut value = None;
+        self.any(&mut value)?;
+        if let Some(value) = value {
+            *field = Some(Lazy::from(value));
+        }
+        Ok(())
+    }
+
+    /// Takes source lines like [`Reader::lines`], unread if they can be.
+    pub(crate) fn lazy_lines(&mut self, field: &mut Lazy<Vec<String>>) -> Result<(), Syntax> {
+        if let Some(text) = self.plain_lines() {
+            *field = Lazy::unread(text);
+            return Ok(());
+        }
+        self.lines(field)
     }
 
     /// Takes an optional object.

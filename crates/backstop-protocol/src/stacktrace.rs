@@ -3,9 +3,9 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::Object;
 use crate::json::{Reader, Syntax};
 use crate::lenient::deserialize_leniently;
+use crate::{Lazy, Object};
 
 /// The calls that were active, oldest (outermost) first.
 ///
@@ -50,20 +50,20 @@ pub struct Frame {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub colno: Option<u64>,
     /// The source lines before `context_line`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub pre_context: Vec<String>,
+    #[serde(skip_serializing_if = "Lazy::<Vec<String>>::is_empty")]
+    pub pre_context: Lazy<Vec<String>>,
     /// The source line at `lineno`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub context_line: Option<String>,
     /// The source lines after `context_line`.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub post_context: Vec<String>,
+    #[serde(skip_serializing_if = "Lazy::<Vec<String>>::is_empty")]
+    pub post_context: Lazy<Vec<String>>,
     /// The frame is the user's own code.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub in_app: Option<bool>,
     /// Local variables by name, as sent.
-    #[serde(skip_serializing_if = "Object::is_empty")]
-    pub vars: Object,
+    #[serde(skip_serializing_if = "Lazy::<Object>::is_empty")]
+    pub vars: Lazy<Object>,
     /// The address of the instruction, as hex text.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub instruction_addr: Option<String>,
@@ -115,11 +115,11 @@ impl Frame {
             "abs_path" => reader.text(&mut frame.abs_path),
             "lineno" => reader.count(&mut frame.lineno),
             "colno" => reader.count(&mut frame.colno),
-            "pre_context" => reader.lines(&mut frame.pre_context),
+            "pre_context" => reader.lazy_lines(&mut frame.pre_context),
             "context_line" => reader.text(&mut frame.context_line),
-            "post_context" => reader.lines(&mut frame.post_context),
+            "post_context" => reader.lazy_lines(&mut frame.post_context),
             "in_app" => reader.truth(&mut frame.in_app),
-            "vars" => reader.map(&mut frame.vars),
+            "vars" => reader.lazy_map(&mut frame.vars),
             "instruction_addr" => reader.text(&mut frame.instruction_addr),
             "data" => reader.any(&mut frame.data),
             _ => reader.member(key, &mut frame.other),

@@ -314,7 +314,7 @@ fn frame_of(frame: backstop_capture::Frame) -> Frame {
         lineno: frame.line.map(u64::from),
         colno: frame.column.map(u64::from),
         in_app: Some(frame.in_app),
-        vars,
+        vars: vars.into(),
         instruction_addr: Some(format!("{:#x}", frame.address)),
         data: (!data.is_empty()).then_some(Value::Object(data)),
         ..Frame::default()
@@ -542,9 +542,11 @@ impl Sources {
             return;
         };
         let end = lines.len().min(index + 1 + CONTEXT_LINES);
-        frame.pre_context = lines[index.saturating_sub(CONTEXT_LINES)..index].to_vec();
+        frame.pre_context = lines[index.saturating_sub(CONTEXT_LINES)..index]
+            .to_vec()
+            .into();
         frame.context_line = Some(lines[index].clone());
-        frame.post_context = lines[index + 1..end].to_vec();
+        frame.post_context = lines[index + 1..end].to_vec().into();
     }
 }
 

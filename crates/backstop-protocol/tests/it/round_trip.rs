@@ -1,8 +1,8 @@
 //! What is written is read again unchanged, whatever it holds.
 
 use backstop_protocol::{
-    Breadcrumb, Event, EventId, EventType, Exception, Frame, Level, Mechanism, Message, Object,
-    Request, Sdk, Stacktrace, Thread, Timestamp, User,
+    Breadcrumb, Event, EventId, EventType, Exception, Frame, Lazy, Level, Mechanism, Message,
+    Object, Request, Sdk, Stacktrace, Thread, Timestamp, User,
 };
 use proptest::collection::vec;
 use proptest::option::of;
@@ -59,10 +59,10 @@ fn frame() -> impl Strategy<Value = Frame> {
             lineno: place.0,
             colno: place.1,
             in_app: place.2,
-            pre_context: lines.0,
+            pre_context: lines.0.into(),
             context_line: lines.1,
-            post_context: lines.2,
-            vars,
+            post_context: lines.2.into(),
+            vars: vars.into(),
             data,
             other,
             ..Frame::default()
@@ -161,7 +161,7 @@ fn event() -> impl Strategy<Value = Event> {
         |(timestamp, message, data, other)| Breadcrumb {
             timestamp,
             message,
-            data,
+            data: data.map(Lazy::from),
             other,
             ..Breadcrumb::default()
         },
@@ -220,8 +220,8 @@ fn event() -> impl Strategy<Value = Event> {
         sdk: parts.3,
         stacktrace: parts.4,
         tags: maps.0,
-        extra: maps.1,
-        contexts: maps.2,
+        extra: maps.1.into(),
+        contexts: maps.2.into(),
         meta: maps.3,
         other: maps.4,
         ..Event::default()

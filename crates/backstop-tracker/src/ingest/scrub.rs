@@ -8,7 +8,7 @@
 
 use std::borrow::Cow;
 
-use backstop_protocol::{Event, Object, Stacktrace};
+use backstop_protocol::{Event, Lazy, Object, Piece, Stacktrace, Unread};
 use serde_json::{Value, json};
 
 use super::settings::Scrubbing;
@@ -119,17 +119,19 @@ impl Scrubber<'_> {
         self.at("breadcrumbs", |scrubber| {
             scrubber.each("values", &mut event.breadcrumbs, |scrubber, crumb| {
                 scrubber.option("message", &mut crumb.message);
-                scrubber.any("data", &mut crumb.data);
+                if let Some(data) = &mut crumb.data {
+                    scrubber.at("data", |scrubber| {
+                        scrubber.unread(data, |scrubber, data| scrubber.value(data, None));
+                    });
+                }
                 scrubber.object(&mut crumb.other, None);
             });
         });
         self.request(event);
         self.user(event);
         self.at("tags", |scrubber| scrubber.object(&mut event.tags, None));
-        self.at("extra", |scrubber| scrubber.object(&mut event.extra, None));
-        self.at("contexts", |scrubber| {
-            scrubber.object(&mut event.contexts, None);
-        });
+        self.members("extra", &mut event.extra);
+        self.members("contexts", &mut event.contexts);
         self.object(&mut event.other, None);
     }
 
@@ -166,7 +168,7 @@ impl Scrubber<'_> {
         let Some(stacktrace) = stacktrace else { return };
         self.at(name, |scrubber| {
             scrubber.each("frames", &mut stacktrace.frames, |scrubber, frame| {
-                scrubber.at("vars", |scrubber| scrubber.object(&mut frame.vars, None));
+                scrubber.members("vars", &mut frame.vars);
                 // Source is not data: only what nobody should have written there goes.
                 scrubber.option("context_line", &mut frame.context_line);
                 scrubber.lines("pre_context", &mut frame.pre_context);
@@ -202,8 +204,27 @@ impl Scrubber<'_> {
         }
     }
 
-    fn lines(&mut self, name: &'static str, lines: &mut [String]) {
-        self.each(name, lines, |scrubber, line| scrubber.text(line, None));
+    fn lines(&mut self, name: &'static str, lines: &mut Lazy<Vec<String>>) {
+        self.unread(lines, |scrubber, lines| {
+            scrubber.each(name, lines, |scrubber, line| scrubber.text(line, None));
+        });
+    }
+
+    fn members(&mut self, name: &'static str, object: &mut Lazy<Object>) {
+        self.at(name, |scrubber| {
+            scrubber.unread(object, |scrubber, object| scrubber.object(object, None));
+        });
+    }
+
+    /// Leaves a part unread if there is nothing to find in it, as nearly always.
+    fn unread<T: Unread>(&mut self, part: &mut Lazy<T>, work: impl FnOnce(&mut Self, &mut T)) {
+        let found = part.any_piece(|piece| match piece {
+            Piece::Name(name) => self.settings.enabled && self.is_secret(name),
+            Piece::Text(text) => clean(text, self.settings).is_some(),
+        });
+        if found != Some(false) {
+            work(self, part.get_mut());
+        }
     }
 
     fn any(&mut self, name: &'static str, value: &mut Option<Value>) {

@@ -288,7 +288,7 @@ fn breadcrumbs(event: &Event) -> Vec<Value> {
                 .timestamp
                 .map(|time| time.to_string()[11..19].to_owned());
             let category = crumb.category.as_ref().or(crumb.ty.as_ref());
-            let data = crumb.data.as_ref().map(short_pairs).unwrap_or_default();
+            let data = crumb.data.as_deref().map(short_pairs).unwrap_or_default();
             let message = crumb.message.as_deref().unwrap_or_default();
             let gap = if message.is_empty() || data.is_empty() {
                 ""

@@ -830,7 +830,8 @@ mod tests {
                             json!({"password": "hunter2", "form": "{'token': 'hunter2'}", "n": 1})
                                 .as_object()
                                 .unwrap()
-                                .clone(),
+                                .clone()
+                                .into(),
                         context_line: Some("login(password=\"hunter2\")".to_owned()),
                         ..Frame::default()
                     }],

@@ -638,7 +638,7 @@ fn problem(kept: &Kept, unlocked: bool) -> Value {
                         "source": frame.context_line.as_deref().map(str::trim),
                     });
                     if unlocked && !frame.vars.is_empty() {
-                        shown["variables"] = Value::Object(frame.vars.clone());
+                        shown["variables"] = Value::Object(frame.vars.get_ref().clone());
                     }
                     shown
                 })
