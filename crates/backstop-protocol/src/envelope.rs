@@ -8,7 +8,7 @@ use std::fmt;
 
 use serde::Serialize;
 
-use crate::json::{Reader, Syntax, first_of};
+use crate::json::{Reader, Syntax};
 use crate::{EventId, Object, Sdk, Timestamp};
 
 /// Headers carry ids and a trace context; a longer line is no header.
@@ -282,10 +282,29 @@ impl ItemHeader {
 
 /// Splits at the first newline, which belongs to neither part.
 fn split_line(bytes: &[u8]) -> (&[u8], &[u8]) {
-    match first_of(b'\n', b'\n', bytes) {
+    match newline(bytes) {
         Some(end) => (&bytes[..end], &bytes[end + 1..]),
         None => (bytes, &[]),
     }
+}
+
+/// Returns the place of the first newline.
+///
+/// Payloads are long lines, so many bytes are compared at once: without a way out inside a chunk
+/// the compiler uses vectors.
+fn newline(bytes: &[u8]) -> Option<usize> {
+    let (chunks, rest) = bytes.as_chunks::<64>();
+    for (index, chunk) in chunks.iter().enumerate() {
+        let found = chunk
+            .iter()
+            .fold(0, |found, byte| found | u8::from(*byte == b'\n'));
+        if found != 0 {
+            let place = chunk.iter().position(|byte| *byte == b'\n')?;
+            return Some(index * 64 + place);
+        }
+    }
+    let place = rest.iter().position(|byte| *byte == b'\n')?;
+    Some(chunks.len() * 64 + place)
 }
 
 impl EnvelopeError {
@@ -352,6 +371,18 @@ mod tests {
             &[b"a\n\n\n", b"y"],
         );
         check(b"{}\n{\"length\":\"2\"}\n{}\n{}\nz", &[b"{}", b"z"]);
+    }
+
+    #[test]
+    fn newlines_are_found_at_every_place() {
+        for len in 0..200 {
+            for place in 0..len {
+                let mut bytes = vec![0x8A; len];
+                bytes[place] = b'\n';
+                assert_eq!(newline(&bytes), Some(place));
+            }
+            assert_eq!(newline(&vec![b'\r'; len]), None);
+        }
     }
 
     #[test]

@@ -23,6 +23,7 @@ mod lazy;
 mod lenient;
 mod level;
 mod request;
+pub mod secret;
 mod stacktrace;
 mod timestamp;
 mod user;
