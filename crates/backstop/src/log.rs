@@ -14,9 +14,10 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use backstop_protocol::Timestamp;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Subscriber};
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::format::{FormatEvent, FormatFields, Writer};
 use tracing_subscriber::fmt::{FmtContext, MakeWriter};
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 
 use crate::Error;
@@ -36,7 +37,11 @@ pub enum Form {
 /// Sends the program's log to standard error, unless it has a subscriber already; says whether it
 /// did.
 ///
-/// What is shown follows `RUST_LOG`, else everything from `INFO` up.
+/// What is shown follows `RUST_LOG`, a list such as `info,sqlx=warn,my_shop::cart=debug`; without it
+/// everything from `INFO` up.
+/// A list that cannot be read is said on standard error and replaced by `info`.
+/// Filters by span or field, which `tracing_subscriber::EnvFilter` knows, are not understood: set up
+/// a subscriber of your own for them.
 ///
 /// # Example
 ///
@@ -47,26 +52,38 @@ pub enum Form {
 /// assert!(!init(Form::Json)); // there is one already
 /// ```
 pub fn init(form: Form) -> bool {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let list = std::env::var("RUST_LOG").unwrap_or_default();
+    let filter = filter_of(&list).unwrap_or_else(|problem| {
+        eprintln!("RUST_LOG is not understood, info is used: {problem}");
+        Targets::new().with_default(tracing::Level::INFO)
+    });
+    let base = tracing_subscriber::fmt()
+        .with_max_level(tracing::Level::TRACE)
+        .with_writer(std::io::stderr);
     match form {
         Form::Text => {
-            let subscriber = tracing_subscriber::fmt()
-                .with_env_filter(filter)
-                .with_writer(std::io::stderr)
-                .event_format(TextForm)
-                .finish();
+            let subscriber = base.event_format(TextForm).finish().with(filter);
             tracing::subscriber::set_global_default(subscriber).is_ok()
         }
         Form::Json => {
-            let subscriber = tracing_subscriber::fmt()
-                .with_env_filter(filter)
-                .with_writer(std::io::stderr)
-                .json()
-                .flatten_event(true)
-                .finish();
+            let subscriber = base.json().flatten_event(true).finish().with(filter);
             tracing::subscriber::set_global_default(subscriber).is_ok()
         }
     }
+}
+
+/// What a list as in `RUST_LOG` shows: `INFO` and up for an empty one; targets that a list does not
+/// name show errors.
+fn filter_of(list: &str) -> Result<Targets, tracing_subscriber::filter::ParseError> {
+    let list = list.trim();
+    if list.is_empty() {
+        return Ok(Targets::new().with_default(tracing::Level::INFO));
+    }
+    let targets: Targets = list.parse()?;
+    Ok(match targets.default_level() {
+        Some(_) => targets,
+        None => targets.with_default(tracing::Level::ERROR),
+    })
 }
 
 /// A subscriber that writes everything from `level` up in the text form, for a program that puts
@@ -311,5 +328,21 @@ mod tests {
             escape_controls("\u{1b}[31m\u{202e}"),
             "\\u{1b}[31m\\u{202e}"
         );
+    }
+
+    #[test]
+    fn a_filter_list_is_read_as_in_rust_log() {
+        use tracing::Level;
+
+        let empty = filter_of(" ").unwrap();
+        assert!(empty.would_enable("shop", &Level::INFO));
+        assert!(!empty.would_enable("shop", &Level::DEBUG));
+        let list = filter_of("warn,shop=debug").unwrap();
+        assert!(list.would_enable("shop::cart", &Level::DEBUG));
+        assert!(!list.would_enable("sqlx", &Level::INFO));
+        let named = filter_of("shop=info").unwrap();
+        assert!(named.would_enable("sqlx", &Level::ERROR));
+        assert!(!named.would_enable("sqlx", &Level::WARN));
+        assert!(filter_of("shop=loud").is_err());
     }
 }
