@@ -219,12 +219,12 @@ impl Error {
     }
 
     /// Tells whether the error itself is a `T`.
-    pub fn is<T: StdError + 'static>(&self) -> bool {
+    pub fn is<T: StdError + Send + Sync + 'static>(&self) -> bool {
         self.downcast_ref::<T>().is_some()
     }
 
     /// The error itself, if it is a `T`.
-    pub fn downcast_ref<T: StdError + 'static>(&self) -> Option<&T> {
+    pub fn downcast_ref<T: StdError + Send + Sync + 'static>(&self) -> Option<&T> {
         match &self.0.value {
             #[cfg(feature = "anyhow")]
             Value::Anyhow(error) => error.downcast_ref::<T>(),
@@ -235,7 +235,7 @@ impl Error {
     }
 
     /// The first `T` in the chain: the error itself or one that it was caused by.
-    pub fn find<T: StdError + 'static>(&self) -> Option<&T> {
+    pub fn find<T: StdError + Send + Sync + 'static>(&self) -> Option<&T> {
         self.downcast_ref::<T>()
             .or_else(|| self.chain().find_map(|error| error.downcast_ref::<T>()))
     }
@@ -499,5 +499,26 @@ mod tests {
         assert_eq!(error.to_string(), "no disk");
         assert_eq!(error.code(), None);
         assert_eq!(error.description(), "");
+    }
+
+    #[cfg(feature = "anyhow")]
+    #[test]
+    fn anyhow_shows_its_outermost_type_and_its_contexts() {
+        let plain = Error::from(anyhow::Error::new(Inner));
+        assert!(plain.is::<Inner>());
+        let with_context = Error::from(anyhow::Error::new(crate::errors::NotFound).context("cart"));
+        assert_eq!(with_context.as_dyn().to_string(), "cart");
+        assert!(with_context.find::<crate::errors::NotFound>().is_some());
+        assert_eq!(Error::from(anyhow::anyhow!("text")).chain().count(), 1);
+    }
+
+    #[cfg(feature = "eyre")]
+    #[test]
+    fn eyre_shows_its_outermost_type_and_its_contexts() {
+        let plain = Error::from(eyre::Report::new(Inner));
+        assert!(plain.is::<Inner>());
+        let with_context = Error::from(eyre::Report::new(Inner).wrap_err("cart"));
+        assert_eq!(with_context.as_dyn().to_string(), "cart");
+        assert!(with_context.find::<Inner>().is_some());
     }
 }

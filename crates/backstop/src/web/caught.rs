@@ -106,7 +106,7 @@ impl<T: ?Sized> Caught<T> {
     }
 }
 
-impl<T: StdError + 'static> Caught<T> {
+impl<T: StdError + Send + Sync + 'static> Caught<T> {
     /// The `T` itself; `None` when a child of it was caught, or a family.
     pub fn get(&self) -> Option<&T> {
         self.failure.error().find::<T>()
@@ -176,7 +176,7 @@ impl<T> Exact<T> {
     }
 }
 
-impl<T: StdError + 'static> Deref for Exact<T> {
+impl<T: StdError + Send + Sync + 'static> Deref for Exact<T> {
     type Target = T;
 
     fn deref(&self) -> &T {
@@ -211,7 +211,7 @@ pub trait Catch: 'static {
 #[derive(Debug)]
 pub struct Select(pub(crate) Selector);
 
-impl<T: StdError + 'static> Catch for T {
+impl<T: StdError + Send + Sync + 'static> Catch for T {
     fn selector() -> Select {
         let kind = kind::declared(std::any::TypeId::of::<T>());
         Select(Selector {
@@ -258,7 +258,7 @@ impl<T: Catch> FromFailure for Caught<T> {
     }
 }
 
-impl<T: StdError + 'static> FromFailure for Exact<T> {
+impl<T: StdError + Send + Sync + 'static> FromFailure for Exact<T> {
     fn selector() -> Select {
         let mut select = <T as Catch>::selector();
         select.0.exact = true;
