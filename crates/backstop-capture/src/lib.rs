@@ -48,6 +48,7 @@
 //! In a dev build the crates `backstop-capture`, `gimli` and `object` are worth
 //! `opt-level = 3` under `[profile.dev.package.…]`: the first capture then takes much less time.
 
+mod directories;
 mod doctor;
 mod frame;
 mod limits;
@@ -66,6 +67,7 @@ mod platform;
 #[path = "other.rs"]
 mod platform;
 
+pub use directories::debug_directory;
 pub use doctor::{Ability, Doctor};
 pub use frame::{Frame, Kind, Origin, Package, Role, Variable, VarsMissing};
 pub use limits::Limits;

@@ -501,7 +501,7 @@ impl<'a, 'r> Search<'a, 'r> {
 
 /// A unit's address and an offset in it.
 type BodyKey = (usize, usize);
-type Declarations = HashMap<&'static str, Vec<u32>>;
+pub(super) type Declarations = HashMap<&'static str, Vec<u32>>;
 
 /// The lines on which each name is declared in a body; an argument's own and moved-in
 /// declarations stand on one line.
@@ -525,7 +525,7 @@ fn declarations(body: Die) -> Arc<Declarations> {
     })
 }
 
-fn read_declarations(body: Die) -> Option<Declarations> {
+pub(super) fn read_declarations(body: Die) -> Option<Declarations> {
     let mut declared = Declarations::new();
     let mut entries = body.unit.unit.entries_raw(Some(body.offset)).ok()?;
     let mut entry = gimli::DebuggingInformationEntry::null();

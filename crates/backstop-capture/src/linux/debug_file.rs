@@ -1,8 +1,8 @@
 //! Debug information of one module, wherever it lies.
 //!
 //! Looked for in this order: the file itself; the file named by its `.gnu_debuglink`
-//! beside it, in `.debug` beside it and below `/usr/lib/debug`; the build-id directory
-//! there; a `.dwp` package beside the file for units that are split off.
+//! beside it, in `.debug` beside it and below `/usr/lib/debug`; the build-id directories of
+//! the user and there; a `.dwp` package beside the file for units that are split off.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -17,9 +17,10 @@ use object::{Object, ObjectSection, ObjectSymbol};
 
 use super::lazy::Lazy;
 use super::unit::Unit;
+use crate::directories;
 
 pub(crate) type Slice = EndianSlice<'static, LittleEndian>;
-type Elf = ElfFile<'static, FileHeader64<object::LittleEndian>>;
+pub(super) type Elf = ElfFile<'static, FileHeader64<object::LittleEndian>>;
 
 /// Where distributions put separate debug files.
 const GLOBAL_DEBUG_DIR: &str = "/usr/lib/debug";
@@ -92,8 +93,17 @@ impl DebugFile {
         let mut dwarf = Dwarf::load(load).ok()?;
         dwarf.file_type = gimli::DwarfFileType::Main;
         let package = package_of(&debug_path).or_else(|| package_of(path));
+        Some(DebugFile::new(dwarf, package, Some(elf), found))
+    }
+
+    pub(super) fn new(
+        dwarf: Dwarf<Slice>,
+        package: Option<DwarfPackage<Slice>>,
+        symbol_file: Option<Elf>,
+        found: Found,
+    ) -> DebugFile {
         let (aranges, covered) = read_aranges(&dwarf);
-        Some(DebugFile {
+        DebugFile {
             dwarf,
             package,
             aranges,
@@ -102,9 +112,9 @@ impl DebugFile {
             unit_offsets: Lazy::new(),
             units: Mutex::default(),
             symbols: Lazy::new(),
-            symbol_file: Some(elf),
+            symbol_file,
             found,
-        })
+        }
     }
 
     /// The unit that holds the code or data at an address of the file.
@@ -187,7 +197,7 @@ impl DebugFile {
         }
     }
 
-    fn unit_offsets(&self) -> &[usize] {
+    pub(super) fn unit_offsets(&self) -> &[usize] {
         self.unit_offsets.get(|| {
             self.dwarf
                 .units()
@@ -271,7 +281,7 @@ fn read_symbols(elf: &Elf) -> Vec<Symbol> {
     symbols
 }
 
-fn open_elf(path: &Path) -> Option<Elf> {
+pub(super) fn open_elf(path: &Path) -> Option<Elf> {
     let file = File::open(path).ok()?;
     // SAFETY: the map is private and lives for ever. A program that is overwritten in place
     // while it runs breaks its own code in the same way.
@@ -287,7 +297,7 @@ fn has_dwarf(elf: &Elf) -> bool {
 }
 
 /// A section's bytes, unpacked; empty where there is none.
-fn section(elf: &Elf, name: &str) -> Slice {
+pub(super) fn section(elf: &Elf, name: &str) -> Slice {
     let data = elf
         .section_by_name(name)
         .and_then(|section| section.compressed_data().ok())
@@ -321,7 +331,14 @@ fn package_of(path: &Path) -> Option<DwarfPackage<Slice>> {
 /// The file that a stripped object names as the place of its debug information.
 fn separate_file(path: &Path, elf: &Elf) -> Option<(PathBuf, Elf)> {
     let build_id = elf.build_id().ok().flatten();
-    let by_id = build_id.map(|id| build_id_path(Path::new(GLOBAL_DEBUG_DIR), id));
+    let by_id = build_id.into_iter().flat_map(|id| {
+        let roots = directories::own()
+            .into_iter()
+            .chain([GLOBAL_DEBUG_DIR.into()]);
+        roots
+            .map(|root: PathBuf| build_id_path(&root, id))
+            .collect::<Vec<_>>()
+    });
     let by_link = elf
         .gnu_debuglink()
         .ok()
@@ -375,7 +392,7 @@ fn empty() -> Slice {
 
 #[cfg(test)]
 pub(super) mod tests {
-    use gimli::{Section as _, UnitOffset};
+    use gimli::UnitOffset;
 
     use super::*;
     use crate::platform::module;
@@ -432,76 +449,5 @@ pub(super) mod tests {
             }
         }
         offsets
-    }
-
-    /// Every lookup in units whose bytes were changed ends with an answer.
-    #[test]
-    fn damaged_debug_information_is_survived() {
-        let whole = module::loaded()[0]
-            .debug()
-            .expect("tests have debug information");
-        let unit = own_units()
-            .into_iter()
-            .min_by_key(|unit| unit.unit.header.length_including_self())
-            .expect("this crate has a unit");
-        let start = unit
-            .unit
-            .header
-            .debug_info_offset()
-            .expect("it lies in .debug_info")
-            .0;
-        let len = unit.unit.header.length_including_self();
-        let info = &whole.dwarf.debug_info.reader().slice()[start..start + len];
-        let mut random = Random(0x9e37_79b9_7f4a_7c15);
-        let rounds = rounds(4);
-        for _ in 0..rounds {
-            let mut bytes = info.to_vec();
-            for _ in 0..=random.below(40) {
-                // Beyond the header, or most rounds would test its checks alone.
-                let at = 11 + random.below(bytes.len() - 11);
-                bytes[at] = random.next() as u8;
-            }
-            let mut dwarf = Dwarf::<Slice>::default();
-            dwarf.debug_abbrev = whole.dwarf.debug_abbrev;
-            dwarf.debug_str = whole.dwarf.debug_str;
-            dwarf.debug_line = whole.dwarf.debug_line;
-            dwarf.ranges = whole.dwarf.ranges;
-            dwarf.locations = whole.dwarf.locations;
-            dwarf.debug_info = gimli::DebugInfo::from(EndianSlice::new(
-                Box::leak(bytes.into_boxed_slice()),
-                LittleEndian,
-            ));
-            let damaged: &'static DebugFile = Box::leak(Box::new(DebugFile {
-                dwarf,
-                package: None,
-                aranges: Vec::new(),
-                covered: Vec::new(),
-                uncovered: Lazy::new(),
-                unit_offsets: Lazy::new(),
-                units: Mutex::default(),
-                symbols: Lazy::new(),
-                symbol_file: None,
-                found: Found::Inside,
-            }));
-            let Some(unit) = damaged.unit(0) else {
-                continue;
-            };
-            let offsets = offsets(unit);
-            for _ in 0..200.min(offsets.len()) {
-                let offset = offsets[random.below(offsets.len())];
-                let ty = unit.type_at(offset);
-                ty.owns();
-                ty.fields().iter().for_each(|field| {
-                    field.ty();
-                });
-                unit.path(offset);
-                unit.die(offset).name();
-            }
-            for function in unit.functions_for_tests().into_iter().take(20) {
-                if let Some(function) = unit.function_at(function) {
-                    function.levels(random.next());
-                }
-            }
-        }
     }
 }

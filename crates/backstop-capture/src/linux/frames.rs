@@ -65,7 +65,11 @@ fn find(module: &'static Module, lookup: u64) -> Vec<Frame> {
     frames
 }
 
-fn by_debug_information(unit: &'static Unit, address: u64, symbol: Option<&str>) -> Vec<Frame> {
+pub(super) fn by_debug_information(
+    unit: &'static Unit,
+    address: u64,
+    symbol: Option<&str>,
+) -> Vec<Frame> {
     let Some(function) = unit.function_at(address) else {
         return Vec::new();
     };

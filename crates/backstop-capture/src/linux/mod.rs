@@ -4,6 +4,8 @@ mod call;
 mod cleanup;
 mod clock;
 mod coroutine;
+#[cfg(test)]
+mod damage;
 mod debug_file;
 mod frames;
 mod function;
