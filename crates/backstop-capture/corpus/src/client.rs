@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
@@ -61,15 +61,15 @@ pub fn run() {
             asked: AtomicU64::new(0),
         });
         let router = Router::new()
-            .route("/quote/{sku}", get(quote))
-            .route("/reserve/{sku}", get(reserve))
+            .route("/quote/{sku}/{amount}", get(quote))
+            .route("/reserve/{sku}/{amount}", get(reserve))
             .with_state(gateway);
         let address = serve(router).await;
         let client = reqwest::Client::builder()
             .no_proxy()
             .build()
             .expect("a client can be made");
-        for path in ["quote/lamp?amount=3", "reserve/desk?amount=2"] {
+        for path in ["quote/lamp/3", "reserve/desk/2"] {
             // The handler may panic, which ends the connection early.
             let answer = client.get(format!("http://{address}/{path}")).send().await;
             black_box(answer.is_ok());
@@ -95,16 +95,14 @@ async fn stock(Path(sku): Path<String>) -> Response {
 
 async fn quote(
     State(gateway): State<Arc<Gateway>>,
-    Path(sku): Path<String>,
-    Query(query): Query<Vec<(String, u32)>>,
+    Path((sku, amount)): Path<(String, u32)>,
 ) -> Result<String, Failed> {
-    let amount = query.first().map_or(1, |(_, amount)| *amount);
     let before = gateway.asked.fetch_add(1, Ordering::Relaxed);
     let answer = ask(&gateway, &sku).await?;
     let status = answer.status().as_u16();
     let body = answer.text().await?;
     let wanted = format!("{amount} of {sku}");
-    truth!("quote": sku, query, amount, before, status, body, wanted);
+    truth!("quote": sku, amount, before, status, body, wanted);
     let count: u32 = body.parse()?;
     black_box((&wanted, &body, status, before, count));
     Ok(format!("{count}"))
@@ -121,10 +119,8 @@ async fn ask(gateway: &Gateway, sku: &str) -> Result<reqwest::Response, Failed> 
 
 async fn reserve(
     State(gateway): State<Arc<Gateway>>,
-    Path(sku): Path<String>,
-    Query(query): Query<Vec<(String, u32)>>,
+    Path((sku, amount)): Path<(String, u32)>,
 ) -> Result<String, Failed> {
-    let amount = query.first().map_or(1, |(_, amount)| *amount);
     let answer = ask(&gateway, &sku).await?;
     let stock: serde_json::Value = answer.json().await?;
     let shelves: Vec<u64> = stock["shelves"]
@@ -134,7 +130,7 @@ async fn reserve(
         .filter_map(serde_json::Value::as_u64)
         .collect();
     let free = shelves.iter().sum::<u64>();
-    truth!("reserve": sku, query, amount, shelves, free);
+    truth!("reserve": sku, amount, shelves, free);
     let shelf = pick(&shelves, u64::from(amount), &sku);
     black_box((&shelves, free, amount, &stock));
     Ok(format!("{shelf}"))
