@@ -189,7 +189,7 @@ impl Digest {
     pub fn prepare(&self, incoming: Incoming, mut event: Event) -> Result<Prepared, SubmitError> {
         let grouper = self.grouper(incoming.project, incoming.received)?;
         grouper.normalise(&mut event);
-        let grouping = grouper.group(&event);
+        let grouping = grouper.group_for_store(&event);
         Ok(prepare(&self.codec, incoming, &event, grouping))
     }
 
@@ -208,7 +208,7 @@ impl Digest {
                 .with_settings(&known.settings, now)
                 .unwrap_or_else(|reason| {
                     tracing::error!(%project, reason, "the default grouping is used");
-                    Grouper::restore(&learned)
+                    Grouper::restore(&learned).despite_settings(&known.settings)
                 }),
             Err(_) => Grouper::restore(&learned),
         };
@@ -240,6 +240,7 @@ impl Digest {
     /// If the store cannot be written; nothing is lost by that, and the next call goes on.
     pub fn maintain(&self, now: Timestamp) -> Result<(), Error> {
         self.keep_learned()?;
+        self.follow_settings(now)?;
         // A call ends even if events come faster than bodies can be thinned out.
         for _ in 0..MAINTAIN_STEPS_MAX {
             if self.shared.lock().stopping || !self.store.maintain(now)? {
@@ -252,12 +253,23 @@ impl Digest {
         Ok(())
     }
 
+    /// Settings may be changed by any process, and a transition in them ends by itself.
+    fn follow_settings(&self, now: Timestamp) -> Result<(), Error> {
+        for (project, grouper) in self.groupers() {
+            let settings = self.store.project(project)?.settings;
+            if !grouper.follows(&settings, now) {
+                self.reload_grouping(project)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Reads a project's settings of grouping again before its next event.
     ///
     /// # Errors
     ///
     /// If what was learned cannot be written down.
-    pub fn reload_grouping(&self, project: ProjectId) -> Result<(), Error> {
+    fn reload_grouping(&self, project: ProjectId) -> Result<(), Error> {
         self.keep_learned()?;
         let mut known = self
             .groupers
@@ -268,18 +280,20 @@ impl Digest {
     }
 
     fn keep_learned(&self) -> Result<(), Error> {
-        let known = self.groupers.read().unwrap_or_else(PoisonError::into_inner);
-        let groupers: Vec<_> = known
-            .iter()
-            .map(|(id, grouper)| (*id, Arc::clone(grouper)))
-            .collect();
-        drop(known);
-        for (project, grouper) in groupers {
+        for (project, grouper) in self.groupers() {
             if let Some(learned) = grouper.learned() {
                 self.store.set_learned(project, &learned)?;
             }
         }
         Ok(())
+    }
+
+    fn groupers(&self) -> Vec<(ProjectId, Arc<Grouper>)> {
+        let known = self.groupers.read().unwrap_or_else(PoisonError::into_inner);
+        known
+            .iter()
+            .map(|(id, grouper)| (*id, Arc::clone(grouper)))
+            .collect()
     }
 
     /// Says whether events are taken now.

@@ -6,4 +6,4 @@ ALTER TABLE event ADD COLUMN group_hash BLOB;
 -- The primary hash of the event that brought the hash: a split takes the others along.
 ALTER TABLE issue_hash ADD COLUMN primary_hash BLOB;
 ALTER TABLE issue_hash ADD COLUMN part TEXT NOT NULL DEFAULT '';
-ALTER TABLE issue_hash ADD COLUMN made_of TEXT NOT NULL DEFAULT '[]'; -- JSON: pairs of name and value
+ALTER TABLE issue_hash ADD COLUMN made_of TEXT NOT NULL DEFAULT '[]'; -- JSON: a list of name and value

@@ -8,7 +8,7 @@ use backstop_protocol::Event;
 use serde::Serialize;
 
 use super::replay::{Changes, Replay};
-use super::{GroupHash, Grouper, Part, Rules, VERSION};
+use super::{GroupHash, Grouper, Ingredient, Part, Rules, VERSION};
 use crate::model::ProjectId;
 use crate::store::Store;
 
@@ -51,7 +51,11 @@ pub fn run(reader: impl BufRead, mut writer: impl Write, options: Options) -> an
         let mut event = Event::decode(line.as_bytes())
             .with_context(|| format!("line {} is not an event", index + 1))?;
         grouper.normalise(&mut event);
-        let grouping = grouper.group(&event);
+        let grouping = if explain {
+            grouper.explain(&event)
+        } else {
+            grouper.group(&event)
+        };
         let group = issues.assign(&grouping);
         let answer = Answer {
             event_id: event.event_id.to_string(),
@@ -66,6 +70,7 @@ pub fn run(reader: impl BufRead, mut writer: impl Write, options: Options) -> an
                 .map(|key| AnswerHash {
                     hash: key.hash.to_string(),
                     part: key.part,
+                    made_of: &key.made_of,
                 })
                 .collect(),
         };
@@ -101,13 +106,14 @@ struct Answer<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<&'a String>,
     #[serde(skip_serializing_if = "Vec::is_empty")]
-    hashes: Vec<AnswerHash>,
+    hashes: Vec<AnswerHash<'a>>,
 }
 
 #[derive(Serialize)]
-struct AnswerHash {
+struct AnswerHash<'a> {
     hash: String,
     part: Part,
+    made_of: &'a [Ingredient],
 }
 
 /// Which hash belongs to which issue, in memory: what the store does with a table.

@@ -61,12 +61,13 @@ pub(super) fn open_templates(template: &str) -> Vec<(String, &str)> {
 /// words by now.
 pub(super) fn learned_template(
     learned: &mut Learned,
-    scope: &str,
+    scope: u64,
     open: &[(String, &str)],
 ) -> Option<usize> {
     let mut found = None;
     for (index, (template, word)) in open.iter().enumerate() {
-        if learned.note_word(number([scope, template]), number([*word])) {
+        let position = scope ^ number([template.as_str()]);
+        if learned.note_word(position, number([*word])) {
             found = found.or(Some(index));
         }
     }
@@ -212,7 +213,7 @@ mod tests {
         let mut learned = Learned::default();
         let mut learn = |text: &str| {
             let open = open_templates(text);
-            learned_template(&mut learned, "", &open).map(|index| open[index].0.clone())
+            learned_template(&mut learned, 0, &open).map(|index| open[index].0.clone())
         };
         assert_eq!(learn("feed amber is stale"), None);
         assert_eq!(learn("feed birch is stale"), None);

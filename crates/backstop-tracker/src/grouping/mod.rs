@@ -19,6 +19,7 @@ mod learn;
 mod matcher;
 mod message;
 mod name;
+mod part;
 pub mod replay;
 mod rules;
 mod settings;
@@ -28,23 +29,36 @@ mod statement;
 mod v1;
 mod value;
 
+use std::collections::HashSet;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::{Mutex, PoisonError};
 
-use backstop_protocol::{Event, Frame, Stacktrace, in_app};
-use serde::{Deserialize, Serialize};
+use backstop_protocol::{Event, Frame, Stacktrace, Timestamp, in_app};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use fingerprint::FingerprintRule;
 use learn::Learned;
+pub use part::{Ingredient, Part};
 use stack_rules::StackRule;
 
 /// The version of the algorithm that new hashes are made with.
 pub const VERSION: u16 = 1;
 
-type Algorithm = fn(&Event, &[FingerprintRule], &Mutex<Learned>) -> Grouping;
+/// Hashes of a project that are known to be explained: some 400 KB. Beyond it they are explained
+/// once more, which costs as much as grouping.
+const EXPLAINED_MAX: usize = 16_384;
+
+type Algorithm = fn(&Event, &Wish<'_>) -> Grouping;
+
+/// What an algorithm is given beside the event.
+struct Wish<'w> {
+    rules: &'w [FingerprintRule],
+    learned: &'w Mutex<Learned>,
+    /// Whether to write down what each hash was made from.
+    explains: bool,
+}
 
 /// Every version that was ever released, so that stored hashes keep their meaning.
 const ALGORITHMS: &[(u16, Algorithm)] = &[
@@ -72,78 +86,6 @@ pub struct GroupHash([u8; 16]);
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ParseGroupHashError(());
 
-/// What a hash was made from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-#[non_exhaustive]
-pub enum Part {
-    /// The fingerprint that the sender or a rule gave.
-    Fingerprint,
-    /// The types of the exceptions and the function that raised the innermost one.
-    Site,
-    /// The same with the function that called it, for functions that raise for everybody.
-    Caller,
-    /// The types and the function, without the words of the raising statement.
-    BareSite,
-    /// The types, the module and the raising source line, to recognise a function whose name
-    /// a build tool changed.
-    Line,
-    /// The types, the function's name and the message, to recognise a module that a bundler hid.
-    Name,
-    /// The types, the message's template and the transaction.
-    Words,
-    /// A framework's frame, the message's template and the transaction.
-    Framework,
-    /// The message's template.
-    Message,
-    /// A browser's policy report or a failing template.
-    Report,
-    /// Several different exceptions of one group.
-    Members,
-    /// Nothing in the event says anything.
-    Nothing,
-}
-
-impl Part {
-    const ALL: [Part; 12] = [
-        Part::Fingerprint,
-        Part::Site,
-        Part::Caller,
-        Part::BareSite,
-        Part::Line,
-        Part::Name,
-        Part::Words,
-        Part::Framework,
-        Part::Message,
-        Part::Report,
-        Part::Members,
-        Part::Nothing,
-    ];
-
-    /// Returns the name under which the store and the command line know the part.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Part::Fingerprint => "fingerprint",
-            Part::Site => "site",
-            Part::Caller => "caller",
-            Part::BareSite => "bare_site",
-            Part::Line => "line",
-            Part::Name => "name",
-            Part::Words => "words",
-            Part::Framework => "framework",
-            Part::Message => "message",
-            Part::Report => "report",
-            Part::Members => "members",
-            Part::Nothing => "nothing",
-        }
-    }
-
-    /// Finds a part by its name.
-    pub fn of_name(name: &str) -> Option<Part> {
-        Part::ALL.into_iter().find(|part| part.as_str() == name)
-    }
-}
-
 /// One hash of an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct GroupKey {
@@ -157,6 +99,8 @@ pub struct GroupKey {
     pub find: bool,
     /// Whether the event's issue owns the hash from now on, unless another one does.
     pub keep: bool,
+    /// What it was made from, if that was asked for; see [`Grouper::explain`].
+    pub made_of: Vec<Ingredient>,
 }
 
 /// The group of an event and why it is that one.
@@ -252,6 +196,10 @@ pub struct Grouper {
     previous: Option<Algorithm>,
     rules: Rules,
     learned: Mutex<Learned>,
+    explained: Mutex<HashSet<GroupHash>>,
+    /// The settings that this grouper was made by, and when a transition in them ends.
+    settings: String,
+    until: Option<Timestamp>,
 }
 
 impl Default for Grouper {
@@ -261,6 +209,9 @@ impl Default for Grouper {
             previous: None,
             rules: Rules::default(),
             learned: Mutex::default(),
+            explained: Mutex::default(),
+            settings: String::new(),
+            until: None,
         }
     }
 }
@@ -327,7 +278,40 @@ impl Grouper {
 
     /// Returns the group of an event that was normalised.
     pub fn group(&self, event: &Event) -> Grouping {
-        let run = |algorithm: Algorithm| algorithm(event, &self.rules.fingerprints, &self.learned);
+        self.run(event, false)
+    }
+
+    /// Returns the group of an event that was normalised, and what each hash was made from.
+    pub fn explain(&self, event: &Event) -> Grouping {
+        self.run(event, true)
+    }
+
+    /// Returns the group of an event that was normalised; what hashes were made from is told only
+    /// where one of them is new, because the store writes it down once.
+    pub fn group_for_store(&self, event: &Event) -> Grouping {
+        let grouping = self.group(event);
+        let mut explained = self
+            .explained
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner);
+        if grouping.keep().all(|hash| explained.contains(&hash)) {
+            return grouping;
+        }
+        if explained.len() >= EXPLAINED_MAX {
+            explained.clear();
+        }
+        explained.extend(grouping.keep());
+        drop(explained);
+        self.explain(event)
+    }
+
+    fn run(&self, event: &Event, explains: bool) -> Grouping {
+        let wish = Wish {
+            rules: &self.rules.fingerprints,
+            learned: &self.learned,
+            explains,
+        };
+        let run = |algorithm: Algorithm| algorithm(event, &wish);
         let mut grouping = run(self.algorithm);
         if let Some(previous) = self.previous {
             let older = run(previous).keys.into_iter().filter(|key| key.find);
@@ -507,7 +491,7 @@ mod tests {
     use super::*;
 
     /// What the simplest trackers do, as the older version in a transition.
-    pub(super) fn by_title(event: &Event, _: &[FingerprintRule], _: &Mutex<Learned>) -> Grouping {
+    pub(super) fn by_title(event: &Event, _: &Wish<'_>) -> Grouping {
         let ty = event
             .exception
             .last()
@@ -518,6 +502,7 @@ mod tests {
             part: Part::Message,
             find: true,
             keep: true,
+            made_of: Vec::new(),
         };
         Grouping {
             version: 0,

@@ -41,6 +41,24 @@ impl Grouper {
     ///
     /// What is wrong with them, for people.
     pub fn with_settings(self, settings: &str, now: Timestamp) -> Result<Grouper, String> {
+        let mut grouper = self.with_parsed_settings(settings, now)?;
+        settings.clone_into(&mut grouper.settings);
+        Ok(grouper)
+    }
+
+    /// Groups by default although settings ask for something that cannot be understood, so that
+    /// the failure is told once and not again and again.
+    pub(crate) fn despite_settings(mut self, settings: &str) -> Grouper {
+        settings.clone_into(&mut self.settings);
+        self
+    }
+
+    /// Says whether this grouper still does what a project's settings ask for.
+    pub fn follows(&self, settings: &str, now: Timestamp) -> bool {
+        self.settings == settings && self.until.is_none_or(|until| now < until)
+    }
+
+    fn with_parsed_settings(self, settings: &str, now: Timestamp) -> Result<Grouper, String> {
         let Settings { grouping } = serde_json::from_str(settings)
             .map_err(|error| format!("the settings are not understood: {error}"))?;
         let rules = |kind: &str, error: super::RuleError| format!("{kind}, {error}");
@@ -56,9 +74,13 @@ impl Grouper {
             .with_version(grouping.version.unwrap_or(VERSION))
             .map_err(|error| error.to_string())?;
         match grouping.previous {
-            Some(previous) if grouping.until.is_none_or(|until| now < until) => grouper
-                .with_previous(previous)
-                .map_err(|error| error.to_string()),
+            Some(previous) if grouping.until.is_none_or(|until| now < until) => {
+                let mut grouper = grouper
+                    .with_previous(previous)
+                    .map_err(|error| error.to_string())?;
+                grouper.until = grouping.until;
+                Ok(grouper)
+            }
             _ => Ok(grouper),
         }
     }

@@ -230,7 +230,7 @@ fn find_or_create_issue(
                 issue,
                 event.primary().as_bytes(),
                 key.part.as_str(),
-                "[]",
+                serde_json::to_string(&key.made_of).unwrap_or_else(|_| "[]".to_owned()),
             ))?;
             caches
                 .groups

@@ -16,7 +16,7 @@ use super::issue::{level_to_number, one_issue, resolve_merged};
 use super::search::{self, WORDS_MAX};
 use super::{Store, apply, generation};
 use crate::digest::{tags, words};
-use crate::grouping::{GroupHash, Grouper, Grouping};
+use crate::grouping::{GroupHash, Grouper, Grouping, Ingredient, Part};
 use crate::model::{Issue, IssueId};
 use crate::retention::minute_of;
 
@@ -24,6 +24,8 @@ use crate::retention::minute_of;
 const MERGE_MAX: usize = 100;
 /// Groups that people take out at once, and that a page lists.
 const GROUPS_MAX: usize = 100;
+/// Hashes that a page lists; an issue of many groups has many.
+const HASHES_MAX: usize = 60;
 /// Events whose bodies are read in one transaction, so that a long split never holds one open.
 const PAGE_ROWS: i64 = 200;
 /// A split is tried again when bodies were thinned out meanwhile.
@@ -32,6 +34,22 @@ const TRIES_MAX: usize = 3;
 const REASON_BYTES_MAX: usize = 1000;
 /// Joins the reasons of issues that people merged.
 const MERGED_WITH: &str = "; merged by hand with ";
+
+/// A group hash that an issue owns.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct IssueHash {
+    /// The hash.
+    pub hash: GroupHash,
+    /// The version of the algorithm that made it.
+    pub version: u16,
+    /// What kind of hash it is; `None` if this program does not know it.
+    pub part: Option<Part>,
+    /// What it was made from.
+    pub made_of: Vec<Ingredient>,
+    /// Whether events are in the issue because of it; the others only find events that look
+    /// different.
+    pub is_primary: bool,
+}
 
 /// The stored events of an issue that have one primary hash.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -127,6 +145,36 @@ impl Store {
             });
         }
         Ok(groups)
+    }
+
+    /// Lists the group hashes that an issue owns, those that decide first.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotFound`], or if the store cannot be read.
+    pub fn issue_hashes(&self, issue: IssueId) -> Result<Vec<IssueHash>, Error> {
+        let issue = self.issue(issue)?.id;
+        self.read(|tx| {
+            let mut statement = tx.prepare_cached(
+                "SELECT hash, version, part, made_of, hash IS primary_hash, primary_hash FROM issue_hash WHERE issue = ?
+                 ORDER BY primary_hash, version DESC, hash LIMIT ?",
+            )?;
+            let rows = statement.query_map((issue, HASHES_MAX as i64), |row| {
+                let hash = IssueHash {
+                    hash: GroupHash::from_bytes(row.get(0)?),
+                    version: row.get(1)?,
+                    part: Part::of_name(row.get_ref(2)?.as_str()?),
+                    // What a later version wrote is shown without it.
+                    made_of: serde_json::from_str(row.get_ref(3)?.as_str()?).unwrap_or_default(),
+                    is_primary: row.get(4)?,
+                };
+                Ok((row.get(5)?, hash))
+            })?;
+            let mut hashes: Vec<(Option<[u8; 16]>, IssueHash)> =
+                rows.collect::<Result<_, _>>()?;
+            hashes.sort_by_key(|(primary, hash)| (*primary, !hash.is_primary, hash.part));
+            Ok(hashes.into_iter().map(|(_, hash)| hash).collect())
+        })
     }
 
     /// Takes groups out of an issue and returns the new issue that has them.

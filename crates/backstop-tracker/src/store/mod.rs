@@ -37,7 +37,7 @@ use rusqlite::types::ToSql;
 pub use backup::restore;
 pub use check::{CheckReport, Finding, Remedy};
 pub use error::{Error, ErrorKind};
-pub use merge::IssueGroup;
+pub use merge::{IssueGroup, IssueHash};
 pub(crate) use search::{tag_word, words as search_words};
 
 use crate::model::{IssueId, ProjectId, Status};

@@ -12,8 +12,9 @@ use serde_json::Value as Json;
 use super::issues::{hours_before, split_title};
 use super::{Failure, format};
 use crate::app::{Tracker, now};
+use crate::grouping::Part;
 use crate::model::{Decision, Issue, IssueId, Status, StoredEvent, TagCount, User, Which};
-use crate::store;
+use crate::store::{self, IssueHash};
 
 const HOURS: i64 = 24;
 const DAYS: i64 = 30;
@@ -106,7 +107,7 @@ struct Found {
     day: Vec<u64>,
     month: Vec<u64>,
     tags: Vec<TagCount>,
-    hashes: Vec<(String, String)>,
+    hashes: Vec<IssueHash>,
     project_name: String,
 }
 
@@ -130,7 +131,7 @@ async fn show(
                 day: store.buckets(id, hours_before(now, HOURS), now, 60)?,
                 month: store.buckets(id, hours_before(now, DAYS * 24), now, 24 * 60)?,
                 tags: store.tags(id, 1)?,
-                hashes: Vec::new(),
+                hashes: store.issue_hashes(id)?,
                 project_name: store.project(issue.project)?.name,
                 before: before.map(|event| event.id),
                 after: after.map(|event| event.id),
@@ -185,7 +186,7 @@ async fn show(
             facts => facts(issue),
             tags => tag_bars(&found.tags),
             reason => super::sentence(&issue.reason),
-            hashes => found.hashes.iter().map(|(version, hash)| context! { version, hash }).collect::<Vec<_>>(),
+            hashes => found.hashes.iter().map(hash_context).collect::<Vec<_>>(),
         },
         title => &issue.title,
         actions => actions(issue.status),
@@ -195,6 +196,31 @@ async fn show(
     Ok(tracker
         .page(user, "issues", "issue.html", context)?
         .into_response())
+}
+
+/// A hash as people read it: what it does, and the texts it was made from.
+fn hash_context(hash: &IssueHash) -> Value {
+    let text = hash.hash.to_string();
+    let made_of: Vec<Value> = hash
+        .made_of
+        .iter()
+        .map(|ingredient| {
+            let value = match &*ingredient.name {
+                "types" => ingredient.value.replace('\n', ", caused by "),
+                _ => ingredient.value.clone(),
+            };
+            context! { name => titled(&ingredient.name), value }
+        })
+        .collect();
+    context! {
+        short => &text[..8],
+        full => text,
+        version => hash.version,
+        decides => hash.is_primary,
+        title => hash.part.map_or("Another kind", Part::title),
+        purpose => hash.part.map_or("", Part::purpose),
+        made_of,
+    }
 }
 
 fn stacktrace_of(event: &Event) -> String {

@@ -2,8 +2,8 @@
 
 use backstop_protocol::{Event, EventId, Timestamp};
 use backstop_tracker::digest::{Digest, Incoming, Stored};
-use backstop_tracker::grouping::Rules;
 use backstop_tracker::grouping::command::{Options, replay};
+use backstop_tracker::grouping::{Part, Rules};
 use backstop_tracker::model::{IssueId, IssueQuery, NewProject, Project, Which};
 use backstop_tracker::store::{ErrorKind, Store};
 use serde_json::json;
@@ -247,4 +247,98 @@ fn a_change_of_rules_is_shown_before_it_is_made() {
     .unwrap();
     assert_eq!(merged.merges[0].issues.len(), 2);
     assert_eq!(merged.groups, 1);
+}
+
+#[test]
+fn settings_that_change_are_followed() {
+    let mut bench = Bench::new();
+    let total = bench.send("total", 1).issue;
+    let settings = json!({"grouping": {"fingerprint_rules": "type:ShopError -> shop"}});
+    bench
+        .store
+        .set_project_settings(bench.project.id, &settings.to_string())
+        .unwrap();
+    bench.digest.maintain(START).unwrap();
+    let shop = bench.send("total", 1).issue;
+    assert_ne!(shop, total);
+    assert_eq!(bench.send("weight", 1).issue, shop);
+    // Settings that cannot be understood group as if there were none.
+    bench
+        .store
+        .set_project_settings(bench.project.id, r#"{"grouping": {"version": 77}}"#)
+        .unwrap();
+    bench.digest.maintain(START).unwrap();
+    assert_eq!(bench.send("total", 1).issue, total);
+}
+
+#[test]
+fn every_hash_says_what_it_was_made_of() {
+    let mut bench = Bench::new();
+    let total = bench.send("total", 1).issue;
+    let hashes = bench.store.issue_hashes(total).unwrap();
+    let first = &hashes[0];
+    assert_eq!((first.part, first.is_primary), (Some(Part::Site), true));
+    assert_eq!(hashes.iter().filter(|hash| hash.is_primary).count(), 1);
+    let made_of: Vec<(&str, &str)> = first
+        .made_of
+        .iter()
+        .map(|ingredient| (&*ingredient.name, &*ingredient.value))
+        .collect();
+    assert_eq!(
+        made_of,
+        [
+            ("types", "ShopError"),
+            ("module or file", "shop"),
+            ("function", "total")
+        ]
+    );
+    assert!(hashes.iter().all(|hash| !hash.made_of.is_empty()));
+    // It is told once: later events of the group change nothing.
+    bench.send("total", 2);
+    assert_eq!(bench.store.issue_hashes(total).unwrap(), hashes);
+}
+
+/// Sends an error that a helper raised for a caller.
+fn send_for(bench: &mut Bench, caller: &str) -> IssueId {
+    bench.events += 1;
+    let event = json!({
+        "event_id": EventId::from_bytes(bench.events.to_be_bytes()),
+        "platform": "python",
+        "exception": [{"type": "CheckError", "value": "not positive", "stacktrace": {"frames": [
+            {"module": format!("shop.{caller}"), "function": caller, "in_app": true},
+            {"module": "shop.checks", "function": "positive", "in_app": true,
+             "context_line": "raise CheckError('not positive')"}
+        ]}}],
+    });
+    let event = Event::decode(event.to_string().as_bytes()).unwrap();
+    let incoming = Incoming {
+        project: bench.project.id,
+        key: Some(bench.project.keys[0].public),
+        received: START,
+    };
+    let prepared = bench.digest.prepare(incoming, event).unwrap();
+    wait(bench.digest.submit(vec![prepared])).unwrap()[0].issue
+}
+
+#[test]
+fn the_first_caller_of_a_helper_keeps_its_group() {
+    let mut bench = Bench::new();
+    let total = send_for(&mut bench, "total");
+    assert_eq!(send_for(&mut bench, "total"), total);
+    // The second caller shows that the function raises for everybody.
+    let weight = send_for(&mut bench, "weight");
+    assert_ne!(weight, total);
+    assert_eq!(send_for(&mut bench, "total"), total);
+    assert_eq!(send_for(&mut bench, "weight"), weight);
+    let price = send_for(&mut bench, "price");
+    assert!(price != weight && price != total);
+    // What was learned outlives the process.
+    bench.digest.maintain(START).unwrap();
+    bench.digest.stop();
+    bench.digest = Digest::start(bench.store.clone()).unwrap();
+    for (caller, issue) in [("total", total), ("weight", weight), ("price", price)] {
+        assert_eq!(send_for(&mut bench, caller), issue, "{caller}");
+    }
+    assert_eq!(bench.store.issue(total).unwrap().count, 4);
+    bench.is_clean();
 }

@@ -107,6 +107,8 @@ fn an_issue_page_shows_the_failing_line_and_the_variables() {
         "split_bill",
         "region",
         "Why these events are one issue",
+        "Where it was raised",
+        "by version 1 of the rules",
     ] {
         assert!(issue.contains(shown), "{shown} is not in {issue}");
     }
