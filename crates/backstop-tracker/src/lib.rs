@@ -22,6 +22,7 @@ pub mod record;
 mod refused;
 mod retention;
 mod serve;
+mod sourcemap;
 pub mod store;
 mod web;
 

@@ -284,6 +284,43 @@ pub enum Assembly {
     Done,
     /// These pieces are missing.
     Missing(Vec<[u8; 20]>),
-    /// The pieces are not what they were said to be.
-    Broken,
+    /// The file cannot be taken, and why.
+    Refused(&'static str),
+}
+
+/// What a file of a bundle is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum FileKind {
+    /// JavaScript as it runs.
+    Source,
+    /// A source map.
+    Map,
+}
+
+/// How the content of a file is packed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Packing {
+    /// Not at all.
+    Stored,
+    /// Raw deflate.
+    Deflate,
+    /// Zstandard.
+    Zstd,
+}
+
+/// One file of a bundle.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BundleFile {
+    /// What it is.
+    pub kind: FileKind,
+    /// Its address; `~/` stands for any host.
+    pub url: String,
+    /// Its debug id: 32 or more small hex digits.
+    pub debug_id: Option<String>,
+    /// Where its source map is.
+    pub map_url: Option<String>,
+    /// How it is packed.
+    pub packing: Packing,
+    /// Its content.
+    pub body: Vec<u8>,
 }

@@ -1,7 +1,9 @@
-//! What happens to each event of a request, in order: form, filters, quota, secrets, groups.
+//! What happens to each event of a request, in order: form, filters, quota, original places,
+//! secrets, groups.
 //!
-//! Everything here is synchronous and costs about a fifth of a millisecond for a usual event;
-//! what comes out is ready to be written.
+//! Everything here is synchronous and costs about a fifth of a millisecond for a usual event; only
+//! the first event that needs a source map waits until it is read. What comes out is ready to be
+//! written.
 
 use std::time::Duration;
 
@@ -95,6 +97,8 @@ impl Ingest {
         {
             return self.limit(batch, caller, exceeded);
         }
+        self.symbolicator
+            .apply(&self.store, caller.project, &mut event);
         scrub::scrub(&mut event, &caller.settings.scrub);
         if event.ty == Some(EventType::Transaction) {
             batch.records.push(transaction_of(caller, &event));

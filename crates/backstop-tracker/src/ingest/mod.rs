@@ -6,7 +6,8 @@
 //! 2. `body` reads and decodes the bytes under its limits;
 //! 3. `envelope` (or `store`, `security`, `minidump`, `monitor`) splits them into items, and
 //!    decodes each leniently;
-//! 4. for each event: `normalise` → `filter` → `quota` → `scrub` → [`Digest::prepare`];
+//! 4. for each event: `normalise` → `filter` → `quota` → `symbolicate` → `scrub` →
+//!    [`Digest::prepare`];
 //! 5. [`Digest::submit`] and the `recorder` write, and the client is answered.
 //!
 //! **200 means committed.** Everything that was not stored has an outcome that says why.
@@ -34,6 +35,7 @@ mod scrub;
 mod security;
 mod settings;
 mod store;
+mod symbolicate;
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -55,6 +57,7 @@ use caller::Keys;
 use outcome::Outcomes;
 use quota::Quotas;
 use recorder::Recorder;
+use symbolicate::Symbolicator;
 
 pub use settings::{Filters, NewIssues, Quota, Scrubbing, Settings};
 
@@ -68,6 +71,7 @@ pub struct Ingest {
     quotas: Quotas,
     outcomes: Arc<Outcomes>,
     recorder: Recorder,
+    symbolicator: Symbolicator,
 }
 
 impl Ingest {
@@ -82,6 +86,7 @@ impl Ingest {
             keys: Keys::default(),
             quotas: Quotas::default(),
             outcomes,
+            symbolicator: Symbolicator::default(),
         })
     }
 

@@ -1,12 +1,15 @@
 //! Releases, and the files that belong to them.
 
+use std::sync::atomic::Ordering;
+
 use backstop_protocol::Timestamp;
 use rusqlite::{OptionalExtension, Transaction};
 use sha1::{Digest as _, Sha1};
 
-use super::Store;
 use super::error::{Error, ErrorKind, Fault};
+use super::{Store, source_file};
 use crate::record::{Assembly, NewArtifact, Release};
+use crate::sourcemap::bundle;
 
 /// Pieces that nobody asked for again are forgotten.
 const CHUNK_AGE_MAX_MICROS: i64 = 86_400 * 1_000_000;
@@ -15,6 +18,8 @@ const CHUNK_BYTES_MAX: i64 = 2 << 30;
 /// All files; beyond it the oldest go.
 const ARTIFACT_BYTES_MAX: i64 = 8 << 30;
 const RELEASES_MAX: i64 = 1_000;
+/// One file that is put together; it is in memory for a moment.
+pub const ASSEMBLED_BYTES_MAX: usize = 256 << 20;
 
 impl Store {
     /// Keeps pieces of files until they are put together.
@@ -53,7 +58,7 @@ impl Store {
     ///
     /// If the store cannot be written.
     pub fn assemble(&self, wish: &NewArtifact) -> Result<Assembly, Error> {
-        self.write(|tx| {
+        let assembly = self.write(|tx| {
             if is_there(tx, wish)? {
                 return Ok(Assembly::Done);
             }
@@ -64,6 +69,9 @@ impl Store {
                     .query_row([sha1], |row| row.get(0))
                     .optional()?;
                 match chunk {
+                    Some(chunk) if body.len() + chunk.len() > ASSEMBLED_BYTES_MAX => {
+                        return Ok(Assembly::Refused("the file is too large"));
+                    }
                     Some(chunk) => body.extend(chunk),
                     None => missing.push(*sha1),
                 }
@@ -72,31 +80,27 @@ impl Store {
                 return Ok(Assembly::Missing(missing));
             }
             if <[u8; 20]>::from(Sha1::digest(&body)) != wish.sha1 {
-                return Ok(Assembly::Broken);
+                let why = "the checksum of the whole is not that of its pieces";
+                return Ok(Assembly::Refused(why));
             }
-            insert(tx, wish, &body)?;
+            if wish.kind == "bundle" {
+                let bundle = match bundle::read(&body) {
+                    Ok(bundle) => bundle,
+                    Err(why) => return Ok(Assembly::Refused(why)),
+                };
+                // The files are kept each by itself.
+                let artifact = insert(tx, wish, body.len(), &[])?;
+                source_file::insert(tx, artifact, wish, &bundle)?;
+            } else {
+                insert(tx, wish, body.len(), &body)?;
+            }
             for sha1 in &wish.chunks {
                 tx.execute("DELETE FROM chunk WHERE sha1 = ?", [sha1])?;
             }
             Ok(Assembly::Done)
-        })
-    }
-
-    /// Returns the content of uploaded bundles that may have a release's source maps, newest first.
-    ///
-    /// # Errors
-    ///
-    /// If the store cannot be read.
-    pub fn bundles(&self, organization: &str, limit: usize) -> Result<Vec<Vec<u8>>, Error> {
-        self.read(|tx| {
-            Ok(tx
-                .prepare_cached(
-                    "SELECT body FROM artifact WHERE organization = ? AND kind = 'bundle'
-                     ORDER BY id DESC LIMIT ?",
-                )?
-                .query_map((organization, limit as i64), |row| row.get(0))?
-                .collect::<Result<_, _>>()?)
-        })
+        })?;
+        self.0.uploads.fetch_add(1, Ordering::Release);
+        Ok(assembly)
     }
 
     /// Keeps what a client said of a release; says whether it is new.
@@ -159,7 +163,7 @@ impl Store {
     ///
     /// If the store cannot be written.
     pub fn delete_release(&self, organization: &str, version: &str) -> Result<bool, Error> {
-        self.write(|tx| {
+        let deleted = self.write(|tx| {
             tx.execute(
                 "DELETE FROM artifact WHERE organization = ? AND release = ?",
                 (organization, version),
@@ -169,7 +173,9 @@ impl Store {
                 (organization, version),
             )?;
             Ok(deleted > 0)
-        })
+        })?;
+        self.0.uploads.fetch_add(1, Ordering::Release);
+        Ok(deleted)
     }
 }
 
@@ -181,7 +187,12 @@ fn is_there(tx: &Transaction<'_>, wish: &NewArtifact) -> Result<bool, Fault> {
     Ok(found.is_some())
 }
 
-fn insert(tx: &Transaction<'_>, wish: &NewArtifact, body: &[u8]) -> Result<(), Fault> {
+fn insert(
+    tx: &Transaction<'_>,
+    wish: &NewArtifact,
+    size: usize,
+    body: &[u8],
+) -> Result<i64, Fault> {
     tx.execute(
         "INSERT INTO artifact
            (organization, sha1, kind, name, debug_id, release, dist, size, created, body)
@@ -194,11 +205,12 @@ fn insert(tx: &Transaction<'_>, wish: &NewArtifact, body: &[u8]) -> Result<(), F
             &wish.debug_id,
             &wish.release,
             &wish.dist,
-            body.len() as i64,
+            size as i64,
             wish.created.micros(),
             body,
         ),
     )?;
+    let id = tx.last_insert_rowid();
     let mut total: i64 = tx.query_row("SELECT sum(size) FROM artifact", [], |row| row.get(0))?;
     while total > ARTIFACT_BYTES_MAX {
         total -= tx.query_row(
@@ -207,7 +219,7 @@ fn insert(tx: &Transaction<'_>, wish: &NewArtifact, body: &[u8]) -> Result<(), F
             |row| row.get::<_, i64>(0),
         )?;
     }
-    Ok(())
+    Ok(id)
 }
 
 fn one_release(

@@ -25,15 +25,18 @@ mod record;
 mod replay;
 mod schema;
 mod search;
+mod source_file;
 mod wal;
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 
 use rusqlite::Transaction;
 use rusqlite::types::ToSql;
 
+pub use artifact::ASSEMBLED_BYTES_MAX;
 pub use backup::restore;
 pub use check::{CheckReport, Finding, Remedy};
 pub use error::{Error, ErrorKind};
@@ -69,6 +72,8 @@ struct Inner {
     writer: WriterLock,
     readers: Readers,
     known_keys: KnownKeys,
+    /// Counts the changes of uploaded files.
+    uploads: AtomicU64,
     dictionaries: Dictionaries,
 }
 
@@ -173,6 +178,7 @@ impl Store {
             readers: Readers::new(opening.clone()),
             opening,
             known_keys: KnownKeys::default(),
+            uploads: AtomicU64::new(0),
             dictionaries: Dictionaries::default(),
         })))
     }

@@ -13,6 +13,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/sqlite/0002_records.sql"),
     include_str!("../../migrations/sqlite/0003_artifacts.sql"),
     include_str!("../../migrations/sqlite/0004_groups.sql"),
+    include_str!("../../migrations/sqlite/0005_source_files.sql"),
 ];
 
 /// Brings a file of any earlier version to this one; each step is one transaction.

@@ -18,6 +18,7 @@ use super::Failure;
 use super::api::Answer;
 use crate::app::{Tracker, now};
 use crate::record::{Assembly, NewArtifact, Release};
+use crate::store::ASSEMBLED_BYTES_MAX;
 
 const CHUNK_BYTES: usize = 8 << 20;
 const CHUNKS_PER_REQUEST: usize = 64;
@@ -37,6 +38,10 @@ pub(super) fn router() -> Router<Tracker> {
         .route(
             "/api/0/organizations/{org}/artifactbundle/assemble/",
             post(assemble_bundle),
+        )
+        .route(
+            "/api/0/organizations/{org}/releases/{version}/assemble/",
+            post(assemble_bundle_of_release),
         )
         .route(
             "/api/0/projects/{org}/{project}/files/difs/assemble/",
@@ -79,7 +84,7 @@ async fn chunk_options(State(tracker): State<Tracker>, Path(org): Path<String>) 
         "url": format!("{}/api/0/organizations/{org}/chunk-upload/", tracker.0.public_url),
         "chunkSize": CHUNK_BYTES,
         "chunksPerRequest": CHUNKS_PER_REQUEST,
-        "maxFileSize": 2_u64 << 30,
+        "maxFileSize": ASSEMBLED_BYTES_MAX,
         "maxRequestSize": REQUEST_BYTES,
         "concurrency": 4,
         "hashAlgorithm": "sha1",
@@ -143,16 +148,36 @@ async fn assemble_bundle(
     Path(org): Path<String>,
     Json(wish): Json<Value>,
 ) -> Answer<Json<Value>> {
-    let text = |name: &str| wish.get(name).and_then(Value::as_str).map(str::to_owned);
+    let version = wish.get("version").and_then(Value::as_str);
+    let version = version.map(str::to_owned);
+    assemble(&tracker, org, version, &wish).await
+}
+
+/// What clients call that know releases only; the files have no debug ids then.
+async fn assemble_bundle_of_release(
+    State(tracker): State<Tracker>,
+    Path((org, version)): Path<(String, String)>,
+    Json(wish): Json<Value>,
+) -> Answer<Json<Value>> {
+    assemble(&tracker, org, Some(version), &wish).await
+}
+
+async fn assemble(
+    tracker: &Tracker,
+    organization: String,
+    release: Option<String>,
+    wish: &Value,
+) -> Answer<Json<Value>> {
+    let dist = wish.get("dist").and_then(Value::as_str);
     let artifact = NewArtifact {
-        organization: org,
+        organization,
         sha1: sha1_of(wish.get("checksum"))?,
-        chunks: chunks_of(&wish)?,
+        chunks: chunks_of(wish)?,
         kind: "bundle",
         name: "bundle".to_owned(),
         debug_id: None,
-        release: text("version"),
-        dist: text("dist"),
+        release,
+        dist: dist.map(str::to_owned),
         created: now(),
     };
     let assembly = tracker
@@ -230,10 +255,10 @@ fn assembly_json(assembly: &Assembly) -> Value {
             "state": "not_found",
             "missingChunks": chunks.iter().map(|sha1| hex(sha1)).collect::<Vec<_>>(),
         }),
-        Assembly::Broken => json!({
+        Assembly::Refused(why) => json!({
             "state": "error",
             "missingChunks": [],
-            "detail": "the checksum of the whole is not that of its pieces",
+            "detail": why,
         }),
     }
 }

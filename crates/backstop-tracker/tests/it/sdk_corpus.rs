@@ -45,11 +45,31 @@ fn read(path: &Path) -> Value {
 fn every_recording_is_understood() {
     let Some(directory) = corpus() else { return };
     let index = read(&directory.join("index.json"));
-    let exam = Exam::new(&index);
+    let mut recordings: Vec<_> = list(&index["recordings"])
+        .iter()
+        .map(|recording| {
+            let file = recording["file"].as_str().expect("a file");
+            (recording, read(&directory.join(file)))
+        })
+        .collect();
+    // Source maps were uploaded before the events that need them.
+    recordings.sort_by_key(|(_, traffic)| !is_upload(traffic));
+    let mut exam = Exam::new(&index, None);
+    exam.uploaded = recordings
+        .iter()
+        .flat_map(|(_, traffic)| pieces(traffic))
+        .collect();
     let (mut passed, mut failed) = (0, 0);
-    for recording in index["recordings"].as_array().expect("recordings") {
-        let file = recording["file"].as_str().expect("a file");
-        let faults = exam.run(recording, &read(&directory.join(file)));
+    for (recording, traffic) in &recordings {
+        let mut faults = exam.run(recording, traffic);
+        if list(&recording["expect"]["events"])
+            .iter()
+            .any(|event| event["answered_429"] == true)
+        {
+            // The same again, with the quota that the client met.
+            let used_up = r#"{"quota": {"per_minute": 0}, "new_issues_per_minute": 0}"#;
+            faults.extend(Exam::new(&index, Some(used_up)).run_limited(recording, traffic));
+        }
         if faults.is_empty() {
             passed += 1;
             continue;
@@ -64,10 +84,49 @@ fn every_recording_is_understood() {
     assert_eq!(failed, 0);
 }
 
+fn is_upload(traffic: &Value) -> bool {
+    list(&traffic["requests"]).iter().any(|request| {
+        let target = request["target"].as_str().unwrap_or_default();
+        target.starts_with("/api/0/") && target.contains("assemble")
+    })
+}
+
+/// The pieces of files that a recording uploads.
+fn pieces(traffic: &Value) -> Vec<Vec<u8>> {
+    const GZIP: &[u8] = b"\x1f\x8b\x08";
+    let uploads = list(&traffic["requests"]).iter().filter(|request| {
+        let target = request["target"].as_str().unwrap_or_default();
+        request["method"] == "POST" && target.contains("chunk-upload")
+    });
+    let mut pieces = Vec::new();
+    for request in uploads {
+        let form = body_of(request);
+        for at in memchr::memmem::find_iter(&form, GZIP) {
+            let mut piece = Vec::new();
+            // What only looks like a piece ends in an error.
+            if flate2::read::GzDecoder::new(&form[at..])
+                .read_to_end(&mut piece)
+                .is_ok()
+            {
+                pieces.push(piece);
+            }
+        }
+    }
+    pieces
+}
+
+fn body_of(request: &Value) -> Vec<u8> {
+    base64::engine::general_purpose::STANDARD
+        .decode(request["body_b64"].as_str().unwrap_or_default())
+        .expect("base64")
+}
+
 /// A server that owns the recorded key.
 struct Exam {
     server: Server,
     token: String,
+    /// All that any recording uploads.
+    uploaded: Vec<Vec<u8>>,
 }
 
 /// Counts before a recording was sent, or after.
@@ -79,7 +138,7 @@ struct Counts {
 const PROJECT: &str = "/api/0/projects/acme/web";
 
 impl Exam {
-    fn new(index: &Value) -> Exam {
+    fn new(index: &Value, settings: Option<&str>) -> Exam {
         let server = Server::start();
         let text = |name: &str| index[name].as_str().expect("text").to_owned();
         let (id, key, secret) = (text("project_id"), text("public_key"), text("secret_key"));
@@ -88,8 +147,71 @@ impl Exam {
             &secret,
         ];
         says(&arguments, server.data.path());
+        if let Some(settings) = settings {
+            says(
+                &[
+                    "project", "settings", "web", "--org", "acme", "--set", settings,
+                ],
+                server.data.path(),
+            );
+        }
         let token = server.token();
-        Exam { server, token }
+        Exam {
+            server,
+            token,
+            uploaded: Vec::new(),
+        }
+    }
+
+    /// Says whether any recording uploads the source map of a file.
+    fn has_map(&self, url: &str) -> bool {
+        let name = format!("{}.map", url.rsplit('/').next().unwrap_or(url));
+        // The names of files stand in a zip as they are.
+        let has = |piece: &Vec<u8>| memchr::memmem::find(piece, name.as_bytes()).is_some();
+        self.uploaded.iter().any(has)
+    }
+
+    /// Sends a recording to a project whose quota is used up: what was answered 429 is answered so
+    /// again, counted, and not stored.
+    fn run_limited(&self, recording: &Value, traffic: &Value) -> Vec<String> {
+        let mut faults = Vec::new();
+        let before = self.counts();
+        let events = list(&recording["expect"]["events"]);
+        for (number, request) in list(&traffic["requests"]).iter().enumerate() {
+            let (status, head, _) = self.exchange(request);
+            let limited = events
+                .iter()
+                .any(|event| event["request_index"] == number && event["answered_429"] == true);
+            // What counts nothing is taken whatever the quota.
+            if status != if limited { 429 } else { 200 } {
+                faults.push(format!("over the quota, request {number}: {status}"));
+            }
+            let head = head.to_ascii_lowercase();
+            for name in ["\r\nretry-after: ", "\r\nx-sentry-rate-limits: "] {
+                if limited && !head.contains(name) {
+                    faults.push(format!(
+                        "over the quota, the answer has no{}",
+                        name.trim_end()
+                    ));
+                }
+            }
+        }
+        let after = self.counts();
+        for event in events {
+            let path = format!(
+                "{PROJECT}/events/{}/json/",
+                event["event_id"].as_str().unwrap()
+            );
+            if self.server.api(&path, &self.token).status != 404 {
+                faults.push("over the quota, the event is there".to_owned());
+            }
+        }
+        let limited = count(&after, "rate_limited") - count(&before, "rate_limited");
+        if limited != events.len() as i64 {
+            faults.push(format!("over the quota, {limited} events are counted"));
+        }
+        self.check_other_items(&recording["expect"], &before, &after, &mut faults);
+        faults
     }
 
     fn api(&self, path: &str) -> Result<Value, String> {
@@ -144,9 +266,13 @@ impl Exam {
 
     /// Sends a request with the bytes that were recorded.
     fn send(&self, request: &Value) -> (u16, Value) {
-        let body = base64::engine::general_purpose::STANDARD
-            .decode(request["body_b64"].as_str().unwrap_or_default())
-            .expect("base64");
+        let (status, _, body) = self.exchange(request);
+        (status, serde_json::from_slice(&body).unwrap_or(Value::Null))
+    }
+
+    /// Sends a request and returns status, head and body of the answer.
+    fn exchange(&self, request: &Value) -> (u16, String, Vec<u8>) {
+        let body = body_of(request);
         let address = self.server.url.trim_start_matches("http://");
         let mut head = format!(
             "{} {} HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\nContent-Length: {}\r\n",
@@ -180,8 +306,8 @@ impl Exam {
             .split(' ')
             .nth(1)
             .and_then(|status| status.parse().ok());
-        let body = serde_json::from_slice(&answer[end + 4..]).unwrap_or(Value::Null);
-        (status.expect("a status"), body)
+        let body = answer.split_off(end + 4);
+        (status.expect("a status"), head, body)
     }
 
     /// The answer need not be that of the recording's stand-in, but good enough for the client.
@@ -203,6 +329,9 @@ impl Exam {
         }
         let shape: Value = serde_json::from_str(recorded["body"].as_str().unwrap_or_default())
             .unwrap_or(Value::Null);
+        if shape["state"] == "ok" && body["state"] != "ok" {
+            faults.push(format!("{target}: {body}"));
+        }
         let missing = missing_fields(&shape, body);
         if !missing.is_empty() {
             faults.push(format!("{target}: the answer lacks {missing:?}"));
@@ -248,7 +377,49 @@ impl Exam {
         check_message(expected, &event, &mut fault);
         check_exceptions(expected, &event, &mut fault);
         check_stacktrace(expected, &event, &mut fault);
+        self.check_source_map(expected, &event, &mut fault);
         check_parts(expected, &event, &mut fault);
+    }
+
+    /// The innermost frame is where the uploaded source map says; where nobody uploaded one, the
+    /// event says that.
+    fn check_source_map(&self, expected: &Value, event: &Value, fault: &mut Fault<'_>) {
+        let Some(place) = expected.get("innermost_frame_after_source_map") else {
+            return;
+        };
+        let what = "innermost_frame_after_source_map";
+        let sent = &expected["innermost_frame"]["filename"];
+        let frame = shown_frames(event, "stacktrace")
+            .last()
+            .unwrap_or(&Value::Null);
+        if !self.has_map(sent.as_str().expect("a file")) {
+            let missing = |error: &Value| error["type"] == "js_no_source" && error["url"] == *sent;
+            if !list(&event["errors"]).iter().any(missing) {
+                fault(what, &json!({"js_no_source": sent}), &event["errors"]);
+            }
+            return;
+        }
+        for (field, name) in [
+            ("filename", "source"),
+            ("lineno", "lineno"),
+            ("colno", "colno"),
+        ] {
+            if frame[field] != place[name] {
+                fault(&format!("{what}.{name}"), &place[name], &frame[field]);
+            }
+        }
+        let line = frame["context_line"].as_str().unwrap_or_default();
+        if line.trim().is_empty() || frame["data"]["symbolicated"] != true {
+            fault(what, &json!("the line of the source"), frame);
+        }
+        let raw = shown_frames(event, "raw_stacktrace").len();
+        if json!(raw) != expected["frames_of_shown_stacktrace"] {
+            fault(
+                "raw_stacktrace",
+                &expected["frames_of_shown_stacktrace"],
+                &json!(raw),
+            );
+        }
     }
 
     fn check_attachment(&self, expected: &Value, faults: &mut Vec<String>) {
@@ -491,9 +662,9 @@ fn check_exceptions(expected: &Value, event: &Value, fault: &mut Fault<'_>) {
 }
 
 /// The frames that are shown: of the last exception that has some, else of the event, else of a
-/// thread.
-fn shown_frames(event: &Value) -> &[Value] {
-    let of = |owner: &'_ Value| !list(&owner["stacktrace"]["frames"]).is_empty();
+/// thread; `kind` is `stacktrace`, or `raw_stacktrace` for what was there before source maps.
+fn shown_frames<'e>(event: &'e Value, kind: &str) -> &'e [Value] {
+    let of = |owner: &'_ Value| !list(&owner[kind]["frames"]).is_empty();
     let exception = values(event, "exception")
         .iter()
         .rev()
@@ -501,7 +672,7 @@ fn shown_frames(event: &Value) -> &[Value] {
     let own = Some(event).filter(|event| of(event));
     let thread = values(event, "threads").iter().find(|owner| of(owner));
     let owner = exception.or(own).or(thread);
-    owner.map_or(&[], |owner| list(&owner["stacktrace"]["frames"]))
+    owner.map_or(&[], |owner| list(&owner[kind]["frames"]))
 }
 
 /// What the client said, which is kept beside what was computed anew.
@@ -516,7 +687,12 @@ fn in_app_of_client(frame: &Value) -> Value {
 }
 
 fn check_stacktrace(expected: &Value, event: &Value, fault: &mut Fault<'_>) {
-    let frames = shown_frames(event);
+    let frames = shown_frames(event, "stacktrace");
+    // The client's words are about the frames that it sent.
+    let sent = match shown_frames(event, "raw_stacktrace") {
+        [] => frames,
+        raw => raw,
+    };
     let Some(count) = expected.get("frames_of_shown_stacktrace") else {
         return;
     };
@@ -524,11 +700,11 @@ fn check_stacktrace(expected: &Value, event: &Value, fault: &mut Fault<'_>) {
         return fault("frames_of_shown_stacktrace", count, &json!(frames.len()));
     }
     if let Some(frame) = expected.get("innermost_frame") {
-        check_frame("innermost_frame", frame, frames.last(), fault);
+        check_frame("innermost_frame", frame, sent.last(), fault);
     }
     if let Some(frame) = expected.get("innermost_in_app_frame") {
         let in_app = |frame: &&Value| in_app_of_client(frame) == true;
-        let found = frames.iter().rev().find(in_app);
+        let found = sent.iter().rev().find(in_app);
         check_frame("innermost_in_app_frame", frame, found, fault);
     }
     let has_locals = |frame: &&Value| {
@@ -729,6 +905,15 @@ fn check_intent(exam: &Exam, expect: &Value, faults: &mut Vec<String>) {
     }
 }
 
+/// How many outcomes have a reason that begins so.
+fn count(counts: &Counts, prefix: &str) -> i64 {
+    let of = counts
+        .outcomes
+        .iter()
+        .filter(|(reason, _)| reason.starts_with(prefix));
+    of.map(|(_, count)| *count).sum()
+}
+
 /// Every event that was sent has an outcome, and nothing was called invalid.
 fn check_accounts(
     expect: &Value,
@@ -742,13 +927,6 @@ fn check_accounts(
         .iter()
         .filter(|event| event["type"] != "transaction")
         .count();
-    let count = |counts: &Counts, prefix: &str| -> i64 {
-        let of = counts
-            .outcomes
-            .iter()
-            .filter(|(reason, _)| reason.starts_with(prefix));
-        of.map(|(_, count)| *count).sum()
-    };
     let grown = |prefix: &str| count(after, prefix) - count(before, prefix);
     let stored = grown("accepted") + grown("duplicate");
     let security = list(&expect["other_items"])
