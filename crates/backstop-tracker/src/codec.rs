@@ -54,6 +54,12 @@ impl Codec {
         current.insert(project, dictionary);
     }
 
+    /// Drops the dictionary of a project that is not used any more.
+    pub(crate) fn forget(&self, project: ProjectId) {
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        current.remove(&project);
+    }
+
     /// Packs the JSON text of an event.
     pub(crate) fn pack(&self, project: ProjectId, json: &[u8]) -> Packed {
         let dictionary = {

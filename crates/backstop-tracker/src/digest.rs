@@ -6,7 +6,7 @@
 //! `Ok` means that the events are on the disk. A full queue and a disk that refuses are errors
 //! that say when to come again; nothing is answered from memory.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::fmt;
 use std::sync::mpsc;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
@@ -21,6 +21,7 @@ use crate::codec::{Codec, Packed};
 use crate::grouping::{GroupHash, GroupKey, Grouper, Grouping};
 use crate::metrics::{Gauge, Metrics, add};
 use crate::model::{IssueId, Key, ProjectId};
+use crate::recent::Recent;
 use crate::store::apply::Applied;
 use crate::store::{Error, ErrorKind, Store, search_words, tag_word};
 
@@ -39,6 +40,10 @@ const GATHER_MAX: Duration = Duration::from_millis(4);
 const FULL_RETRY_AFTER: Duration = Duration::from_secs(1);
 /// When the disk is tried again after it refused; until then every event is refused at once.
 const REFUSED_RETRY_AFTER: Duration = Duration::from_secs(2);
+
+/// Projects whose grouping and dictionary are in memory: a megabyte each if they are busy.
+/// An event of another project costs a few reads, and what was learned is written down before.
+const PROJECTS_KNOWN_MAX: usize = 64;
 
 /// Steps of maintenance in one call, each one small transaction.
 const MAINTAIN_STEPS_MAX: usize = 200;
@@ -60,7 +65,7 @@ pub struct Digest {
     shared: Arc<Shared>,
     store: Store,
     codec: Codec,
-    groupers: RwLock<HashMap<ProjectId, Arc<Grouper>>>,
+    groupers: RwLock<Recent<ProjectId, Arc<Grouper>>>,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -173,7 +178,7 @@ impl Digest {
             shared,
             store,
             codec: Codec::default(),
-            groupers: RwLock::default(),
+            groupers: RwLock::new(Recent::new(PROJECTS_KNOWN_MAX)),
             writer: Mutex::new(Some(writer)),
         })
     }
@@ -212,22 +217,34 @@ impl Digest {
                 }),
             Err(_) => Grouper::restore(&learned),
         };
-        match self.store.latest_dictionary(project) {
-            Ok(Some(dictionary)) => self.codec.set_dictionary(project, dictionary),
-            Ok(None) => {}
+        let dictionary = match self.store.latest_dictionary(project) {
+            Ok(dictionary) => dictionary,
             // Bodies are packed without it and take more room; `check` reports the damage.
             Err(error) => {
                 tracing::error!(%project, error = format!("{error:#}"), "no dictionary");
+                None
             }
-        }
+        };
         let mut known = self
             .groupers
             .write()
             .unwrap_or_else(PoisonError::into_inner);
         // Another request may have come first; everybody must learn in the same one.
-        Ok(Arc::clone(
-            known.entry(project).or_insert_with(|| Arc::new(grouper)),
-        ))
+        if let Some(grouper) = known.get(&project) {
+            return Ok(Arc::clone(grouper));
+        }
+        let grouper = Arc::new(grouper);
+        if let Some(dictionary) = dictionary {
+            self.codec.set_dictionary(project, dictionary);
+        }
+        if let Some((gone, grouper)) = known.insert(project, Arc::clone(&grouper)) {
+            // Still under the lock: whoever needs it again must read what is written here.
+            self.codec.forget(gone);
+            if let Err(error) = self.keep(gone, &grouper) {
+                tracing::warn!(project = %gone, error = format!("{error:#}"), "what grouping learned is lost");
+            }
+        }
+        Ok(grouper)
     }
 
     /// Does what is due beside the events: thins out bodies over the budget, rolls up counts,
@@ -248,7 +265,11 @@ impl Digest {
             }
         }
         if let Some((project, dictionary)) = self.store.train(now)? {
-            self.codec.set_dictionary(project, dictionary);
+            let known = self.groupers.read().unwrap_or_else(PoisonError::into_inner);
+            // A project that is not in memory reads it with its next event.
+            if known.get(&project).is_some() {
+                self.codec.set_dictionary(project, dictionary);
+            }
         }
         Ok(())
     }
@@ -275,15 +296,14 @@ impl Digest {
             .groupers
             .write()
             .unwrap_or_else(PoisonError::into_inner);
-        known.remove(&project);
+        drop(known.remove(&project));
+        self.codec.forget(project);
         Ok(())
     }
 
     fn keep_learned(&self) -> Result<(), Error> {
         for (project, grouper) in self.groupers() {
-            if let Some(learned) = grouper.learned() {
-                self.store.set_learned(project, &learned)?;
-            }
+            self.keep(project, &grouper)?;
         }
         Ok(())
     }
@@ -294,6 +314,14 @@ impl Digest {
             .iter()
             .map(|(id, grouper)| (*id, Arc::clone(grouper)))
             .collect()
+    }
+
+    /// Writes down what a grouper has learned since it was last asked.
+    fn keep(&self, project: ProjectId, grouper: &Grouper) -> Result<(), Error> {
+        match grouper.learned() {
+            Some(learned) => self.store.set_learned(project, &learned),
+            None => Ok(()),
+        }
     }
 
     /// Says whether events are taken now.

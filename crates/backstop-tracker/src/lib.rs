@@ -18,6 +18,7 @@ pub mod ingest;
 mod metrics;
 pub mod model;
 mod outbox;
+mod recent;
 pub mod record;
 mod refused;
 mod retention;

@@ -353,7 +353,7 @@ pub struct AlertRule {
 /// A message that is due.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Alert {
-    /// Its number; a stable Message-ID is made of it.
+    /// Its number.
     pub id: i64,
     /// What it is about.
     pub kind: AlertKind,
@@ -367,6 +367,8 @@ pub struct Alert {
     pub created: Timestamp,
     /// How often sending failed so far.
     pub attempts: u32,
+    /// The Message-ID of the mail that it belongs to, once that was planned.
+    pub mail: Option<String>,
 }
 
 /// One line of the account of what became of events.

@@ -69,31 +69,81 @@ impl Outbox {
     /// If the store cannot be read or written; a mail that cannot be sent is noted in the store.
     pub(crate) fn send_due(&self, now: Timestamp) -> Result<(), store::Error> {
         loop {
-            let alerts = self.store.due_alerts(now, ALERTS_MAX)?;
-            if alerts.is_empty() {
+            let due = self.store.due_alerts(now, ALERTS_MAX)?;
+            if due.is_empty() {
                 return Ok(());
             }
             let to = self.receivers()?;
-            let mut by_issue: Vec<Vec<Alert>> = Vec::new();
-            for alert in alerts {
-                match by_issue
-                    .iter_mut()
-                    .find(|alerts| alerts[0].issue.id == alert.issue.id)
-                {
-                    Some(alerts) => alerts.push(alert),
-                    None => by_issue.push(vec![alert]),
-                }
-            }
-            let rest = by_issue.split_off(by_issue.len().min(MAILS_MAX));
-            for alerts in &by_issue {
-                let mail = self.mail_about(alerts, &to)?;
-                self.send(&mail, alerts, now)?;
-            }
-            let rest: Vec<Alert> = rest.into_iter().flatten().collect();
-            if !rest.is_empty() {
-                self.send(&self.digest_of(&rest, &to), &rest, now)?;
+            for message_id in self.plan(due)? {
+                let alerts = self.store.alerts_of_mail(&message_id)?;
+                let about_one = |alert: &Alert| alert.issue.id == alerts[0].issue.id;
+                let mut mail = match alerts.as_slice() {
+                    // Another process has sent it meanwhile.
+                    [] => continue,
+                    [_, rest @ ..] if rest.iter().all(about_one) => {
+                        self.mail_about(&alerts, &to)?
+                    }
+                    _ => self.digest_of(&alerts, &to),
+                };
+                mail.message_id = Some(message_id);
+                self.send(&mail, &alerts, now)?;
             }
         }
+    }
+
+    /// Decides which mail each alert belongs to and writes it down; returns their Message-IDs.
+    ///
+    /// Without this a mail that was sent just before the process was killed would be followed by
+    /// another one about the same alert, because more alerts have become due meanwhile.
+    fn plan(&self, due: Vec<Alert>) -> Result<Vec<String>, store::Error> {
+        let mut mails: Vec<String> = Vec::new();
+        let mut by_issue: Vec<Vec<Alert>> = Vec::new();
+        for alert in due {
+            if let Some(mail) = alert.mail {
+                if !mails.contains(&mail) {
+                    mails.push(mail);
+                }
+                continue;
+            }
+            match by_issue
+                .iter_mut()
+                .find(|alerts| alerts[0].issue.id == alert.issue.id)
+            {
+                Some(alerts) => alerts.push(alert),
+                None => by_issue.push(vec![alert]),
+            }
+        }
+        let rest = by_issue.split_off(by_issue.len().min(MAILS_MAX));
+        let mut planned: Vec<_> = by_issue
+            .iter()
+            .map(|alerts| (self.message_id(alerts), ids(alerts)))
+            .collect();
+        let rest: Vec<Alert> = rest.into_iter().flatten().collect();
+        if let Some(first) = rest.first() {
+            let message_id = format!("digest-{}@{}", first.id, self.host());
+            planned.push((message_id, ids(&rest)));
+        }
+        self.store.plan_mails(&planned)?;
+        mails.extend(planned.into_iter().map(|(message_id, _)| message_id));
+        Ok(mails)
+    }
+
+    /// The first mail about an issue begins a thread that the later ones belong to.
+    fn message_id(&self, alerts: &[Alert]) -> String {
+        let alert = &alerts[0];
+        match is_first(alerts) {
+            true => self.thread(alert),
+            false => format!("alert-{}@{}", alert.id, self.host()),
+        }
+    }
+
+    fn thread(&self, alert: &Alert) -> String {
+        format!("issue-{}@{}", alert.issue.id, self.host())
+    }
+
+    fn host(&self) -> &str {
+        let host = crate::config::host_of(&self.public_url).unwrap_or("localhost");
+        host.split(':').next().unwrap_or("localhost")
     }
 
     fn receivers(&self) -> Result<Vec<String>, store::Error> {
@@ -105,7 +155,7 @@ impl Outbox {
     }
 
     fn send(&self, mail: &Mail, alerts: &[Alert], now: Timestamp) -> Result<(), store::Error> {
-        let ids: Vec<i64> = alerts.iter().map(|alert| alert.id).collect();
+        let ids = ids(alerts);
         match self.mailer.send(mail) {
             Ok(()) => {
                 tracing::info!(subject = mail.subject, to = %self.mailer, "mail sent");
@@ -150,10 +200,6 @@ impl Outbox {
             crate::web::exact(issue.first_seen),
             crate::web::exact(issue.last_seen)
         );
-        let host = crate::config::host_of(&self.public_url).unwrap_or("localhost");
-        let host = host.split(':').next().unwrap_or("localhost");
-        let thread = format!("issue-{}@{host}", issue.id);
-        let first = alerts.iter().any(|alert| alert.kind == AlertKind::NewIssue);
         Ok(Mail {
             from: self.from.clone(),
             to: to.to_vec(),
@@ -165,12 +211,8 @@ impl Outbox {
             ),
             text,
             html: None,
-            message_id: Some(if first {
-                thread.clone()
-            } else {
-                format!("alert-{}@{host}", alert.id)
-            }),
-            thread_id: (!first).then_some(thread),
+            message_id: None,
+            thread_id: (!is_first(alerts)).then(|| self.thread(alert)),
         })
     }
 
@@ -190,8 +232,6 @@ impl Outbox {
                 issue.id
             );
         }
-        let host = crate::config::host_of(&self.public_url).unwrap_or("localhost");
-        let host = host.split(':').next().unwrap_or("localhost");
         Mail {
             from: self.from.clone(),
             to: to.to_vec(),
@@ -201,10 +241,17 @@ impl Outbox {
                 alerts[0].issue.project_slug
             ),
             text,
-            message_id: Some(format!("digest-{}-{}@{host}", alerts[0].id, alerts.len())),
             ..Mail::default()
         }
     }
+}
+
+fn ids(alerts: &[Alert]) -> Vec<i64> {
+    alerts.iter().map(|alert| alert.id).collect()
+}
+
+fn is_first(alerts: &[Alert]) -> bool {
+    alerts.iter().any(|alert| alert.kind == AlertKind::NewIssue)
 }
 
 fn words_for(kind: AlertKind) -> String {
@@ -478,6 +525,41 @@ mod tests {
             mails[10]
         );
         assert_eq!(bench.mails().len(), 11, "nothing is sent twice");
+    }
+
+    /// The process is killed after the mails were taken and before that was noted.
+    #[test]
+    fn mails_that_were_sent_and_not_noted_are_sent_again_as_they_were() {
+        let mut bench = Bench::new(Mailer::memory());
+        for name in ["a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l"] {
+            bench.fail_in(&format!("{name}_of"));
+        }
+        let due = bench.store().due_alerts(bench.now, ALERTS_MAX).unwrap();
+        let mut expected = bench.outbox.plan(due).unwrap();
+        assert_eq!(expected.len(), 11);
+        // Meanwhile another issue comes up, which must not move anything from one mail to another.
+        bench.fail_in("m_of");
+        let mails = bench.mails();
+        let ids = |mails: &[String]| -> Vec<String> {
+            let mut ids: Vec<_> = mails
+                .iter()
+                .flat_map(|mail| mail.lines())
+                .filter_map(|line| line.strip_prefix("Message-ID: <")?.strip_suffix('>'))
+                .map(str::to_owned)
+                .collect();
+            ids.sort();
+            ids
+        };
+        expected.push("issue-13@errors.example.com".to_owned());
+        expected.sort();
+        assert_eq!(ids(&mails), expected);
+        assert_eq!(
+            mails
+                .iter()
+                .filter(|mail| mail.contains("2 more issues"))
+                .count(),
+            1
+        );
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Alert rules, and the alerts that are due.
 
 use backstop_protocol::{EventId, Timestamp};
-use rusqlite::{OptionalExtension, Row, Transaction};
+use rusqlite::{OptionalExtension, Transaction};
 
 use super::error::{Error, ErrorKind, Fault};
 use super::issue::one_issue;
@@ -92,32 +92,36 @@ impl Store {
     ///
     /// If the store cannot be read.
     pub fn due_alerts(&self, now: Timestamp, limit: usize) -> Result<Vec<Alert>, Error> {
-        self.read(|tx| {
-            let rows = tx
-                .prepare_cached(
-                    "SELECT o.id, o.kind, coalesce(r.events, 0), coalesce(r.minutes, 0), o.issue,
-                            o.event, o.events, o.created, o.attempts
-                     FROM outbox o LEFT JOIN alert_rule r ON r.id = o.rule
-                     WHERE o.state = 0 AND o.next_attempt <= ? ORDER BY o.next_attempt, o.id LIMIT ?",
-                )?
-                .query_map((now.micros(), limit as i64), |row| {
-                    let kind = kind_of_columns(row.get(1)?, row.get(2)?, row.get(3)?);
-                    Ok((row.get(4)?, kind, alert_fields(row)?))
-                })?
-                .collect::<Result<Vec<_>, _>>()?;
-            let mut alerts = Vec::new();
-            for (issue, kind, (id, event, count, created, attempts)) in rows {
-                alerts.push(Alert {
-                    id,
-                    kind,
-                    issue: one_issue(tx, IssueId(issue))?,
-                    event,
-                    count,
-                    created,
-                    attempts,
-                });
+        self.read(|tx| alerts(tx, DUE_ALERTS, (now.micros(), limit as i64)))
+    }
+
+    /// Returns the alerts of a mail that was planned and is not noted as sent.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be read.
+    pub fn alerts_of_mail(&self, message_id: &str) -> Result<Vec<Alert>, Error> {
+        self.read(|tx| alerts(tx, ALERTS_OF_MAIL, [message_id]))
+    }
+
+    /// Notes which alerts each mail is about, before any of them is sent: a mail that was sent and
+    /// could not be noted as sent is sent again as it was, under the same Message-ID.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be written; then nothing may be sent.
+    pub fn plan_mails(&self, mails: &[(String, Vec<i64>)]) -> Result<(), Error> {
+        if mails.is_empty() {
+            return Ok(());
+        }
+        self.write(|tx| {
+            for (message_id, alerts) in mails {
+                for alert in alerts {
+                    tx.prepare_cached("UPDATE outbox SET mail = ? WHERE id = ? AND mail IS NULL")?
+                        .execute((message_id, alert))?;
+                }
             }
-            Ok(alerts)
+            Ok(())
         })
     }
 
@@ -176,21 +180,43 @@ impl Store {
     }
 }
 
+const DUE_ALERTS: &str =
+    "SELECT o.id, o.kind, coalesce(r.events, 0), coalesce(r.minutes, 0), o.issue,
+            o.event, o.events, o.created, o.attempts, o.mail
+     FROM outbox o LEFT JOIN alert_rule r ON r.id = o.rule
+     WHERE o.state = 0 AND o.next_attempt <= ? ORDER BY o.next_attempt, o.id LIMIT ?";
+const ALERTS_OF_MAIL: &str =
+    "SELECT o.id, o.kind, coalesce(r.events, 0), coalesce(r.minutes, 0), o.issue,
+            o.event, o.events, o.created, o.attempts, o.mail
+     FROM outbox o LEFT JOIN alert_rule r ON r.id = o.rule
+     WHERE o.state = 0 AND o.mail = ? ORDER BY o.id";
+
+fn alerts(
+    tx: &Transaction<'_>,
+    sql: &'static str,
+    values: impl rusqlite::Params,
+) -> Result<Vec<Alert>, Fault> {
+    let mut statement = tx.prepare_cached(sql)?;
+    let mut rows = statement.query(values)?;
+    let mut alerts = Vec::new();
+    while let Some(row) = rows.next()? {
+        alerts.push(Alert {
+            id: row.get(0)?,
+            kind: kind_of_columns(row.get(1)?, row.get(2)?, row.get(3)?),
+            issue: one_issue(tx, IssueId(row.get(4)?))?,
+            event: EventId::from_bytes(row.get(5)?),
+            count: row.get(6)?,
+            created: Timestamp::from_micros(row.get(7)?),
+            attempts: row.get(8)?,
+            mail: row.get(9)?,
+        });
+    }
+    Ok(alerts)
+}
+
 /// Doubles from ten seconds to two hours.
 fn retry_after_seconds(attempts: u32) -> i64 {
     (RETRY_FIRST_SECONDS << attempts.saturating_sub(1).min(20)).min(RETRY_LAST_SECONDS)
-}
-
-type AlertFields = (i64, EventId, u64, Timestamp, u32);
-
-fn alert_fields(row: &Row<'_>) -> rusqlite::Result<AlertFields> {
-    Ok((
-        row.get(0)?,
-        EventId::from_bytes(row.get(5)?),
-        row.get(6)?,
-        Timestamp::from_micros(row.get(7)?),
-        row.get(8)?,
-    ))
 }
 
 pub(super) fn rules(tx: &Transaction<'_>, project: ProjectId) -> Result<Vec<AlertRule>, Fault> {

@@ -117,6 +117,9 @@ impl Caches {
         if self.told.len() > CACHE_MAX {
             self.told.clear();
         }
+        if self.rules.len() > CACHE_MAX {
+            self.rules.clear();
+        }
     }
 }
 

@@ -1,6 +1,5 @@
 //! Stored events.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use backstop_protocol::{EventId, Timestamp};
@@ -12,6 +11,7 @@ use super::issue::resolve_merged;
 use super::{Store, project_from_sql};
 use crate::codec::{Codec, Dictionary};
 use crate::model::{EventLine, EventPlace, IssueId, ProjectId, StoredEvent, Which};
+use crate::recent::Recent;
 
 pub(super) const EVENT_COLUMNS: &str = "SELECT e.id, e.project, e.issue, e.timestamp, e.received, e.dictionary, e.size, e.sum, e.body, e.seq FROM event e";
 
@@ -174,11 +174,17 @@ impl Store {
 }
 
 /// Dictionaries that were read lately; each is about 100 KiB, twice that once prepared.
-#[derive(Debug, Default)]
-pub(super) struct Dictionaries(Mutex<HashMap<u32, Arc<Dictionary>>>);
+#[derive(Debug)]
+pub(super) struct Dictionaries(Mutex<Recent<u32, Arc<Dictionary>>>);
 
 /// People look at a few projects at a time.
 const DICTIONARIES_KNOWN_MAX: usize = 32;
+
+impl Default for Dictionaries {
+    fn default() -> Dictionaries {
+        Dictionaries(Mutex::new(Recent::new(DICTIONARIES_KNOWN_MAX)))
+    }
+}
 
 impl Dictionaries {
     fn get(&self, id: u32) -> Option<Arc<Dictionary>> {
@@ -188,10 +194,8 @@ impl Dictionaries {
 
     fn put(&self, dictionary: Arc<Dictionary>) {
         let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.len() >= DICTIONARIES_KNOWN_MAX {
-            known.clear();
-        }
-        known.insert(dictionary.id(), dictionary);
+        // Whoever still unpacks with the one that makes room holds it.
+        drop(known.insert(dictionary.id(), dictionary));
     }
 }
 
