@@ -83,10 +83,16 @@ impl Tracker {
     }
 }
 
-/// The measures of the digest, for Prometheus.
+/// The measures of digest, ingest and process, for Prometheus.
 async fn metrics(State(tracker): State<Tracker>) -> Response {
     // Reading sizes touches the disk.
-    let text = tokio::task::spawn_blocking(move || tracker.0.digest.metrics()).await;
+    let text = tokio::task::spawn_blocking(move || {
+        let mut text = tracker.0.digest.metrics();
+        tracker.0.ingest.render_metrics(&mut text);
+        crate::metrics::render_process(&mut text);
+        text
+    })
+    .await;
     match text {
         Ok(text) => (
             [(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")],

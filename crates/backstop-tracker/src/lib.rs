@@ -8,6 +8,7 @@
 mod alert;
 pub mod app;
 mod cli;
+mod closed;
 mod codec;
 mod command;
 mod config;

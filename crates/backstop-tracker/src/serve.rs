@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 
 use crate::app::Tracker;
 use crate::cli::ServeArgs;
+use crate::closed;
 use crate::config::{Config, host_of};
 use crate::digest::Digest;
 use crate::ingest::Ingest;
@@ -50,37 +51,63 @@ pub(crate) fn run(args: &ServeArgs) -> Result<()> {
         .enable_all()
         .build()?;
     runtime.block_on(async {
-        let server = Server::start(&config).await?;
-        // Scripts wait for this line; nobody may be reading any more.
-        let _ = writeln!(std::io::stdout(), "listening on {}", server.public_url());
-        server.until_signal().await;
+        // One future for both waits, so that no signal falls between them.
+        let mut signal = std::pin::pin!(until_signal());
+        let server = tokio::select! {
+            started = Server::start(&config, say_address) => started?,
+            // Only a store that cannot be opened makes the start last.
+            () = &mut signal => return Ok(()),
+        };
+        signal.await;
         server.stop().await
     })
 }
 
+/// Scripts wait for this line.
+fn say_address(public_url: &str) {
+    // Nobody may be reading any more.
+    let _ = writeln!(std::io::stdout(), "listening on {public_url}");
+}
+
 impl Server {
-    /// Starts a server; when this returns, it accepts.
+    /// Starts a server; when this returns, it accepts. `announce` is called with its address as
+    /// soon as anything is answered there.
     ///
     /// # Errors
     ///
     /// As [`run`].
-    pub(crate) async fn start(config: &Config) -> Result<Server> {
+    pub(crate) async fn start(config: &Config, announce: impl Fn(&str)) -> Result<Server> {
         let directory = config.data.display();
-        let store = Store::open(&config.data)
-            .with_context(|| format!("cannot open the store in {directory}"))?;
-        let lock = store.lock_for_serving()?;
-        if let Some(repaired) = store.repaired() {
-            tracing::warn!("{repaired}");
-        }
-        let listener = TcpListener::bind(&config.listen)
-            .await
+        // Before the address, because a second server on the same directory should be told that.
+        let opened = match closed::open(config).await? {
+            Ok(store) => Ok((store.lock_for_serving()?, store)),
+            Err(error) => Err(error),
+        };
+        let listener = std::net::TcpListener::bind(&config.listen)
+            .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
             .with_context(|| format!("cannot listen on {}", config.listen))?;
         let address = listener.local_addr()?;
         let public_url = config
             .public_url
             .clone()
             .unwrap_or_else(|| format!("http://{address}"));
-        crate::command::note_public_url(&store, &public_url)?;
+        let is_closed = opened.is_err();
+        let (lock, store) = match opened {
+            Ok(opened) => opened,
+            Err(error) => {
+                announce(&public_url);
+                let store = closed::refuse_until_open(config, &listener, error).await?;
+                (store.lock_for_serving()?, store)
+            }
+        };
+        if let Some(repaired) = store.repaired() {
+            tracing::warn!("{repaired}");
+        }
+        let listener = TcpListener::from_std(listener)?;
+        if let Err(error) = crate::command::note_public_url(&store, &public_url) {
+            // A full disk; it is only for the command line.
+            tracing::warn!(error = format!("{error:#}"), "the address was not noted");
+        }
         let digest = Arc::new(Digest::start(store.clone())?);
         let outbox = Arc::new(outbox(config, &store, &public_url)?);
         let mailing = tokio::spawn(outbox.run(Arc::clone(&digest)));
@@ -90,6 +117,9 @@ impl Server {
         let (ending, ended) = watch::channel(false);
         let serving = tokio::spawn(serve(listener, tracker, ended));
         tracing::info!(%address, public_url, data = %directory, "accepting");
+        if !is_closed {
+            announce(&public_url);
+        }
         Ok(Server {
             store,
             public_url,
@@ -111,27 +141,6 @@ impl Server {
     /// Returns the address for links and DSNs.
     pub(crate) fn public_url(&self) -> &str {
         &self.public_url
-    }
-
-    /// Waits for SIGTERM or Ctrl-C.
-    pub(crate) async fn until_signal(&self) {
-        let interrupted = tokio::signal::ctrl_c();
-        #[cfg(unix)]
-        {
-            use tokio::signal::unix::{SignalKind, signal};
-            match signal(SignalKind::terminate()) {
-                Ok(mut terminated) => tokio::select! {
-                    _ = interrupted => {}
-                    _ = terminated.recv() => {}
-                },
-                Err(error) => {
-                    tracing::warn!(%error, "SIGTERM cannot be caught");
-                    let _ = interrupted.await; // An error means that no signal can be waited for.
-                }
-            }
-        }
-        #[cfg(not(unix))]
-        let _ = interrupted.await;
     }
 
     /// Finishes what was begun and ends.
@@ -158,6 +167,27 @@ impl Server {
         tracing::info!("ended");
         Ok(())
     }
+}
+
+/// Waits for SIGTERM or Ctrl-C.
+pub(crate) async fn until_signal() {
+    let interrupted = tokio::signal::ctrl_c();
+    #[cfg(unix)]
+    {
+        use tokio::signal::unix::{SignalKind, signal};
+        match signal(SignalKind::terminate()) {
+            Ok(mut terminated) => tokio::select! {
+                _ = interrupted => {}
+                _ = terminated.recv() => {}
+            },
+            Err(error) => {
+                tracing::warn!(%error, "SIGTERM cannot be caught");
+                let _ = interrupted.await; // An error means that no signal can be waited for.
+            }
+        }
+    }
+    #[cfg(not(unix))]
+    let _ = interrupted.await;
 }
 
 async fn serve(

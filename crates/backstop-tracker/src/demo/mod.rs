@@ -24,7 +24,7 @@ use crate::cli::{DemoArgs, DemoShopArgs, ServeArgs};
 use crate::command::sign_in_link;
 use crate::config::Config;
 use crate::model::{NewProject, Project};
-use crate::serve::Server;
+use crate::serve::{Server, until_signal};
 use crate::store::{Store, optional};
 use crate::web::dsn;
 
@@ -90,7 +90,7 @@ async fn demo(args: &DemoArgs) -> Result<ExitCode> {
         listen: Some(format!("127.0.0.1:{}", free_or(TRACKER_PORT))),
         ..ServeArgs::of(args.data.clone())
     })?;
-    let server = Server::start(&config).await?;
+    let server = Server::start(&config, |_| {}).await?;
     let store = server.store().clone();
     let project = project(&store)?;
     let user = store.create_user(USER, "You", now())?;
@@ -127,7 +127,7 @@ async fn demo(args: &DemoArgs) -> Result<ExitCode> {
     println!("  Mails     {}", config.mail_dir.display());
     println!();
     println!("Both run until Ctrl-C.");
-    server.until_signal().await;
+    until_signal().await;
     shop.stop();
     server.stop().await?;
     Ok(ExitCode::SUCCESS)

@@ -90,6 +90,11 @@ impl Ingest {
         })
     }
 
+    /// Writes ingest's measures in the text format of Prometheus.
+    pub(crate) fn render_metrics(&self, text: &mut String) {
+        self.outcomes.render(text);
+    }
+
     /// Writes the outcomes that were counted so far; call it before the server ends, and before
     /// they are shown.
     pub async fn flush(&self) {
@@ -140,6 +145,14 @@ pub fn router(ingest: Arc<Ingest>) -> Router {
         .layer(DefaultBodyLimit::disable())
         .layer(middleware::from_fn(refusal::cors))
         .with_state(ingest)
+}
+
+/// Returns a router that sends everybody away for a while: there is no store to write to.
+pub(crate) fn closed(detail: String, retry_after_s: u64) -> Router {
+    let refuse = async move || refusal::Refusal::busy_for(detail.clone(), retry_after_s);
+    Router::new()
+        .fallback(refuse)
+        .layer(middleware::from_fn(refusal::cors))
 }
 
 /// Serves a request whose path has a prefix before `/api/`: a DSN may have one, for a proxy that

@@ -3,11 +3,12 @@
 //! `accepted` and `duplicate` are counted by the digest in the transaction that stores the event;
 //! everything else is added up here and written about once a second.
 
-use std::collections::HashMap;
-use std::sync::{Mutex, PoisonError};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use backstop_protocol::Timestamp;
 
+use crate::metrics;
 use crate::model::{Key, Outcome, ProjectId};
 
 /// Reasons of clients are theirs to invent; more than this in a second are counted as `other`.
@@ -50,11 +51,30 @@ impl Fate {
             Fate::Dropped(ty) => format!("dropped:{ty}"),
         }
     }
+
+    /// What and why in words of this program, for the measures; clients' words are left out.
+    fn label(&self) -> (&'static str, &'static str) {
+        match self {
+            Fate::Filtered(rule) => ("filtered", rule),
+            Fate::RateLimited(quota) => ("rate_limited", quota),
+            Fate::Invalid(why) => ("invalid", why),
+            Fate::TooLarge(what) => ("too_large", what),
+            Fate::Unavailable => ("unavailable", ""),
+            Fate::Client { .. } => ("dropped_by_client", ""),
+            Fate::Item(ty) => ("item_stored", ty),
+            Fate::Dropped(ty) => ("item_dropped", ty),
+        }
+    }
 }
 
-/// Counts that are not written yet.
+type Place = (ProjectId, Key, i64, String);
+
+/// Counts that are not written yet, and the sums since the start.
 #[derive(Debug, Default)]
-pub(super) struct Outcomes(Mutex<HashMap<(ProjectId, Key, i64, String), u64>>);
+pub(super) struct Outcomes {
+    unwritten: Mutex<HashMap<Place, u64>>,
+    totals: Mutex<BTreeMap<(&'static str, &'static str), u64>>,
+}
 
 impl Outcomes {
     pub(super) fn count(
@@ -64,7 +84,11 @@ impl Outcomes {
         fate: &Fate,
         n: u64,
     ) {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        {
+            let mut totals = self.totals.lock().unwrap_or_else(PoisonError::into_inner);
+            *totals.entry(fate.label()).or_default() += n;
+        }
+        let mut counts = self.unwritten();
         let reason = match counts.len() {
             0..REASONS_MAX => fate.reason(),
             _ => "other".to_owned(),
@@ -74,9 +98,29 @@ impl Outcomes {
         *count = count.saturating_add(n);
     }
 
+    fn unwritten(&self) -> MutexGuard<'_, HashMap<Place, u64>> {
+        // The map is whole at every unlock, also when a thread panicked.
+        self.unwritten
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Writes the sums since the start in the text format of Prometheus.
+    pub(super) fn render(&self, text: &mut String) {
+        let totals = self.totals.lock().unwrap_or_else(PoisonError::into_inner);
+        metrics::render_counts(
+            text,
+            "backstop_ingest_outcomes_total",
+            "Events and items that were not simply stored as events, by what became of them.",
+            totals
+                .iter()
+                .map(|((outcome, reason), count)| (*outcome, *reason, *count)),
+        );
+    }
+
     /// Takes what is to be written.
     pub(super) fn take(&self) -> Vec<Outcome> {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.unwritten();
         counts
             .drain()
             .map(|((project, key, day, reason), count)| Outcome {
@@ -91,7 +135,7 @@ impl Outcomes {
 
     /// Gives back what could not be written.
     pub(super) fn put_back(&self, outcomes: Vec<Outcome>) {
-        let mut counts = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut counts = self.unwritten();
         for outcome in outcomes {
             if let Some(key) = outcome.key {
                 let place = (outcome.project, key, outcome.day, outcome.reason);
@@ -131,6 +175,14 @@ mod tests {
         outcomes.count(place, now, &fate, 2);
         outcomes.count(place, now, &fate, 3);
         outcomes.count(place, now, &Fate::Filtered("release"), 1);
+        let mut text = String::new();
+        outcomes.render(&mut text);
+        for line in [
+            "backstop_ingest_outcomes_total{outcome=\"dropped_by_client\",reason=\"\"} 5",
+            "backstop_ingest_outcomes_total{outcome=\"filtered\",reason=\"release\"} 1",
+        ] {
+            assert!(text.lines().any(|other| other == line), "{line} in {text}");
+        }
         let mut taken = outcomes.take();
         taken.sort_by(|one, other| one.reason.cmp(&other.reason));
         let reasons: Vec<_> = taken

@@ -168,22 +168,22 @@ impl Store {
         vec![
             Gauge {
                 name: "backstop_store_bytes",
-                help: "Size of the store's file.",
+                help: "Size of the file of the store.",
                 value: file(FILE),
             },
             Gauge {
                 name: "backstop_store_log_bytes",
-                help: "Size of the store's write-ahead log.",
+                help: "Size of the write-ahead log.",
                 value: file("backstop.db-wal"),
             },
             Gauge {
-                name: "backstop_bodies_bytes",
+                name: "backstop_store_bodies_bytes",
                 help: "Size of all packed bodies.",
                 value: body_bytes.max(0) as u64,
             },
             Gauge {
-                name: "backstop_bodies_budget_bytes",
-                help: "Above this bodies are thinned out.",
+                name: "backstop_store_bodies_budget_bytes",
+                help: "Above this size bodies are thinned out.",
                 value: self.0.body_bytes_max,
             },
         ]

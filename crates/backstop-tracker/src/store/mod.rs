@@ -183,6 +183,14 @@ impl Store {
         })))
     }
 
+    /// Says whether there is a store in a directory, or might be one that cannot be seen.
+    pub(crate) fn may_be_in(directory: &Path) -> bool {
+        match fs::metadata(directory.join(FILE)) {
+            Ok(_) => true,
+            Err(error) => error.kind() == std::io::ErrorKind::PermissionDenied,
+        }
+    }
+
     /// Takes the right to serve from this directory; the command line does not need it.
     ///
     /// # Errors

@@ -2,9 +2,11 @@
 
 mod api;
 mod cli;
+mod damage;
 mod faults;
 mod grouping;
 mod ingest;
+mod kill;
 mod merge;
 mod pages;
 mod power_loss;

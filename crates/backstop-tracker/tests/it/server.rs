@@ -66,10 +66,16 @@ impl Server {
     }
 
     pub(crate) fn start_in(data: TempDir, arguments: &[&str]) -> Server {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_backstop"))
+        let mut command = Command::new(env!("CARGO_BIN_EXE_backstop"));
+        command
             .args(["serve", "--listen", "127.0.0.1:0"])
             .args(arguments)
-            .env("BACKSTOP_DATA", data.path())
+            .env("BACKSTOP_DATA", data.path());
+        Server::start_command(command, data)
+    }
+
+    pub(crate) fn start_command(mut command: Command, data: TempDir) -> Server {
+        let mut child = command
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -166,6 +172,15 @@ impl Server {
         let status = self.child.wait().expect("the server ends");
         let data = std::mem::replace(&mut self.data, TempDir::new().expect("a directory"));
         (status.code(), data)
+    }
+}
+
+impl Server {
+    /// Kills the server, as a crash does, and returns its directory.
+    pub(crate) fn kill(mut self) -> TempDir {
+        self.child.kill().expect("the server runs");
+        self.child.wait().expect("the server ends");
+        std::mem::replace(&mut self.data, TempDir::new().expect("a directory"))
     }
 }
 

@@ -605,7 +605,7 @@ fn a_trained_dictionary_shrinks_bodies_and_old_ones_stay_readable() {
         let metrics = bench.digest.metrics();
         let line = metrics
             .lines()
-            .find(|line| line.starts_with("backstop_bodies_bytes "))
+            .find(|line| line.starts_with("backstop_store_bodies_bytes "))
             .unwrap();
         line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap()
     };
@@ -732,4 +732,74 @@ fn a_store_of_every_earlier_schema_is_brought_forward() {
         Store::open(scratch.path()).unwrap_err().kind(),
         ErrorKind::Newer
     );
+}
+
+/// A file that a server with schema 3 left behind: 24 events, three issues, three mails sent.
+#[test]
+fn a_store_that_an_earlier_version_has_filled_goes_on() {
+    let packed = include_bytes!("../fixtures/store/schema_3.db.zst");
+    let scratch = Scratch::new();
+    let file = zstd::decode_all(&packed[..]).unwrap();
+    std::fs::write(scratch.path().join("backstop.db"), file).unwrap();
+    let store = Store::open(scratch.path()).unwrap();
+    let report = store.check(false).unwrap();
+    assert_eq!(report.findings, []);
+    assert_eq!((report.events, report.bodies, report.issues), (24, 24, 3));
+    let far = Timestamp::from_micros(i64::MAX);
+    assert!(store.due_alerts(far, 10).unwrap().is_empty());
+    assert_eq!(store.users().unwrap()[0].email, "ada@example.com");
+    let page = store.issues(&IssueQuery::parse("checkout_k")).unwrap();
+    assert_eq!(page.issues.len(), 1);
+    let issue = page.issues[0].id;
+
+    let digest = Digest::start(store.clone()).unwrap();
+    let again = |id: u128, line: u32| {
+        let event: Event = serde_json::from_value(json!({
+            "event_id": EventId::from_bytes(id.to_be_bytes()),
+            "platform": "python",
+            "exception": {"values": [{"type": "KeyError", "value": "order 99 failed", "stacktrace": {"frames": [
+                {"module": "shop", "filename": "shop.py", "function": "checkout_k", "lineno": line, "in_app": true}
+            ]}}]}
+        }))
+        .unwrap();
+        let incoming = Incoming {
+            project: ProjectId(7),
+            key: None,
+            received: page.issues[0].last_seen,
+        };
+        let prepared = digest.prepare(incoming, event).unwrap();
+        wait(digest.submit(vec![prepared])).unwrap()[0]
+    };
+    for id in 1..=24 {
+        let event = store.event(ProjectId(7), EventId::from_bytes(u128::to_be_bytes(id)));
+        assert_eq!(event.unwrap().event().unwrap().exception.len(), 1);
+        assert!(again(id, 1).duplicate);
+    }
+    let stored = again(99, 1);
+    assert_eq!((stored.issue, stored.new_issue), (issue, false));
+    assert!(store.due_alerts(far, 10).unwrap().is_empty());
+    assert_eq!(store.check(false).unwrap().events, 25);
+}
+
+#[test]
+fn a_clock_that_goes_back_and_forth_loses_and_doubles_nothing() {
+    let mut bench = Bench::new();
+    let first = bench.event("PaymentError");
+    bench.submit(std::slice::from_ref(&first));
+    let mut events = 1;
+    // A day, a month and fifty years back, each way, and a little step at last.
+    for minutes in [-1440, 1440, -43_200, 43_200, -26_280_000, 26_280_000, -1] {
+        bench.pass_minutes(minutes);
+        assert!(!bench.send("PaymentError").new_issue);
+        events += 1;
+        bench.digest.maintain(bench.now).unwrap();
+        assert!(bench.submit(std::slice::from_ref(&first))[0].duplicate);
+        let report = bench.store.check(false).unwrap();
+        assert_eq!((report.findings, report.events), (Vec::new(), events));
+    }
+    let issues = bench.store.issues(&IssueQuery::default()).unwrap().issues;
+    assert_eq!(issues.len(), 1);
+    assert_eq!(issues[0].count, events);
+    let mut bench = bench.restart();
+    assert!(bench.submit(std::slice::from_ref(&first))[0].duplicate);
 }
