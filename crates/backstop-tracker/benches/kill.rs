@@ -2,16 +2,22 @@
 //!
 //! `cargo bench -p backstop-tracker --bench kill -- --rounds 200` is the long form.
 //! Every event that was answered with 200 must be stored, once; every sum must agree; no mail
-//! may be written twice. Exits with 1 and says what is wrong otherwise.
+//! may be written twice, and no issue be told of twice. Exits with 1 and says what is wrong
+//! otherwise.
+//!
+//! `--fill` also fills the file system and frees it again all the time; give it a small one of its
+//! own with `BACKSTOP_BENCH_DIR`.
 
 mod support;
 
 use std::collections::{HashMap, HashSet};
+use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::thread::JoinHandle;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use backstop_tracker::store::Store;
@@ -41,6 +47,8 @@ fn main() {
         .unwrap_or(ROUNDS_DEFAULT);
     let data = directory("kill");
     create_project(&data);
+    let filling = arguments.iter().any(|argument| argument == "--fill");
+    let filler = filling.then(|| Filler::start(data.with_extension("ballast")));
     let bodies = Arc::new(event::bodies(6_000, 40, 3));
     let sent = Arc::new(Sent::default());
     let seed = SystemTime::now()
@@ -74,6 +82,9 @@ fn main() {
                 sent.acked.lock().unwrap().len()
             );
         }
+    }
+    if let Some(filler) = filler {
+        println!("the file system was full {} times", filler.stop());
     }
     // A last life without a kill lets the mails that were due go out.
     let mut server = Server::backstop(&data);
@@ -148,6 +159,48 @@ fn status(answers: &mut BufReader<TcpStream>) -> Option<u16> {
     status
 }
 
+/// Fills the file system to the last byte and frees it, again and again.
+struct Filler {
+    ended: Arc<AtomicBool>,
+    thread: JoinHandle<u64>,
+}
+
+impl Filler {
+    const FULL_FOR: Duration = Duration::from_millis(150);
+    const FREE_FOR: Duration = Duration::from_millis(400);
+
+    fn start(ballast: PathBuf) -> Filler {
+        let ended = Arc::new(AtomicBool::new(false));
+        let until = Arc::clone(&ended);
+        let thread = std::thread::spawn(move || {
+            let block = vec![0; 1 << 16];
+            let mut times = 0;
+            while !until.load(Ordering::Relaxed) {
+                let mut file = File::create(&ballast).expect("a name needs no room");
+                // Half a block less room each time, down to nothing.
+                let mut len = block.len();
+                while len > 0 {
+                    if file.write_all(&block[..len]).is_err() {
+                        len /= 2;
+                    }
+                }
+                times += 1;
+                std::thread::sleep(Filler::FULL_FOR);
+                std::fs::remove_file(&ballast).expect("the file was made above");
+                drop(file);
+                std::thread::sleep(Filler::FREE_FOR);
+            }
+            times
+        });
+        Filler { ended, thread }
+    }
+
+    fn stop(self) -> u64 {
+        self.ended.store(true, Ordering::Relaxed);
+        self.thread.join().expect("the filler does not panic")
+    }
+}
+
 fn verify(data: &Path, sent: &Sent) -> Vec<String> {
     let mut wrong = Vec::new();
     let store = Store::open(data).expect("the store opens after the last kill");
@@ -186,9 +239,9 @@ fn verify(data: &Path, sent: &Sent) -> Vec<String> {
     wrong
 }
 
-/// Counts the mails; says which subject of a new issue came more than once.
+/// Counts the mails; says which came twice, and which issue came in two.
 fn mails(directory: &Path) -> (usize, Vec<String>) {
-    let mut subjects: HashMap<String, usize> = HashMap::new();
+    let mut told: HashMap<String, usize> = HashMap::new();
     let files = std::fs::read_dir(directory).into_iter().flatten().flatten();
     let mut count = 0;
     for file in files {
@@ -200,10 +253,14 @@ fn mails(directory: &Path) -> (usize, Vec<String>) {
         };
         if let Some(id) = header("Message-ID: ") {
             count += 1;
-            *subjects.entry(id).or_default() += 1;
+            *told.entry(id).or_default() += 1;
+        }
+        // Every alert of this load is about a new issue, so none may be in two mails.
+        for (_, issue) in text.lines().filter_map(|line| line.split_once("/issues/")) {
+            *told.entry(format!("about issue {issue}")).or_default() += 1;
         }
     }
-    let twice = subjects
+    let twice = told
         .into_iter()
         .filter(|(_, count)| *count > 1)
         .map(|(id, count)| format!("the mail {id} was written {count} times"))

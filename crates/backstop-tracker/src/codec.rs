@@ -19,6 +19,9 @@ const LEVEL: i32 = 1;
 /// A body is at most this long once unpacked; ingest refuses longer events before.
 pub(crate) const BODY_BYTES_MAX: usize = 64 << 20;
 
+/// The buffer that a thread keeps between events; it fits nearly all of them.
+const BUFFER_BYTES_KEPT: usize = 64 << 10;
+
 /// Packs with the current dictionary of each project.
 #[derive(Debug, Default)]
 pub(crate) struct Codec {
@@ -43,7 +46,8 @@ pub(crate) struct Dictionary {
 
 thread_local! {
     // A context is half a megabyte that would be cleared for every event.
-    static PACKING: RefCell<Option<CCtx<'static>>> = const { RefCell::new(None) };
+    static PACKING: RefCell<(Option<CCtx<'static>>, Vec<u8>)> =
+        const { RefCell::new((None, Vec::new())) };
     static UNPACKING: RefCell<Option<DCtx<'static>>> = const { RefCell::new(None) };
 }
 
@@ -69,16 +73,19 @@ impl Codec {
         let packing = dictionary
             .as_ref()
             .and_then(|dictionary| dictionary.packing());
-        let bytes = PACKING.with_borrow_mut(|context| {
+        let bytes = PACKING.with_borrow_mut(|(context, bytes)| {
             let context = context.get_or_insert_with(CCtx::create);
-            let mut bytes = Vec::with_capacity(compress_bound(json.len()));
+            bytes.clear();
+            bytes.reserve(compress_bound(json.len()));
             match packing {
-                Some(packing) => context.compress_using_cdict(&mut bytes, json, packing),
-                None => context.compress(&mut bytes, json, LEVEL),
+                Some(packing) => context.compress_using_cdict(bytes, json, packing),
+                None => context.compress(bytes, json, LEVEL),
             }
             .expect("the buffer has the size that zstd asks for");
-            bytes.shrink_to_fit();
-            bytes
+            let packed = bytes.as_slice().to_vec();
+            // A large event is rare; its buffer is not kept for every thread.
+            bytes.shrink_to(BUFFER_BYTES_KEPT);
+            packed
         });
         Packed {
             dictionary: packing

@@ -694,8 +694,7 @@ fn write_apart(
 fn prepare(codec: &Codec, incoming: Incoming, event: &Event, grouping: Grouping) -> Prepared {
     let tags = tags(event);
     let words = words(event, &grouping, &tags);
-    // An event is plain data whose maps have text keys, so it can always be written.
-    let json = serde_json::to_vec(event).unwrap_or_default();
+    let json = event.encode();
     Prepared {
         project: incoming.project,
         key: incoming.key,
@@ -836,6 +835,10 @@ pub(crate) fn words(event: &Event, grouping: &Grouping, tags: &[(String, String)
 }
 
 fn cut(text: &str, chars_max: usize) -> &str {
+    // A character has at least one byte.
+    if text.len() <= chars_max {
+        return text;
+    }
     match text.char_indices().nth(chars_max) {
         Some((end, _)) => &text[..end],
         None => text,

@@ -81,6 +81,9 @@ impl Body {
     }
 }
 
+/// Fewer frames are no stack.
+const FRAMES_MIN: usize = 3;
+
 const ID_FIELD_LEN: usize = r#"{"event_id":"0123456789abcdef0123456789abcdef""#.len();
 
 /// Makes bodies of about `bytes` each, over so many issues, `per_issue` different ones of each.
@@ -130,6 +133,16 @@ pub(crate) fn event(recorded: &[Value], bytes: usize, issue: usize, variant: usi
         frame["vars"]["order_id"] = json!((issue * 131 + variant * 17).to_string());
     }
     let mut size = event.to_string().len();
+    // An event that is too long loses frames from its beginning, one that is too short gets more.
+    while size > bytes {
+        let frames = event["exception"]["values"]
+            .as_array_mut()
+            .and_then(|values| values.last_mut())
+            .and_then(|exception| exception["stacktrace"]["frames"].as_array_mut())
+            .filter(|frames| frames.len() > FRAMES_MIN);
+        let Some(frames) = frames else { break };
+        size -= frames.remove(0).to_string().len() + 1;
+    }
     let mut donor = issue * 3 + 1;
     while size < bytes {
         let frame = donor_frame(recorded, donor);

@@ -5,7 +5,7 @@
 //! A row of the index is one event's new words; its row id holds the issue and a counter.
 
 use std::collections::{HashMap, HashSet};
-use std::hash::{BuildHasher, BuildHasherDefault, DefaultHasher};
+use std::hash::BuildHasherDefault;
 
 use rusqlite::Transaction;
 
@@ -27,18 +27,22 @@ const KNOWN_WORDS_MAX: usize = 1_000_000;
 ///
 /// `ConnectionRefusedError` is also `connection`, `refused` and `error`.
 pub(crate) fn words<'a>(texts: impl IntoIterator<Item = &'a str>) -> Vec<String> {
-    let mut seen = HashSet::new();
+    let mut seen: HashSet<u64, BuildHasherDefault<Same>> = HashSet::default();
     let mut words = Vec::new();
+    let mut word = String::with_capacity(WORD_CHARS_MAX);
     for text in texts {
         for run in text.split(|letter: char| !letter.is_alphanumeric()) {
-            for word in std::iter::once(run).chain(humps(run)) {
-                let word: String = word
-                    .chars()
-                    .take(WORD_CHARS_MAX)
-                    .flat_map(char::to_lowercase)
-                    .collect();
-                if !word.is_empty() && words.len() < WORDS_MAX && seen.insert(word.clone()) {
-                    words.push(word);
+            for part in std::iter::once(run).chain(humps(run)) {
+                word.clear();
+                let letters = part.chars().take(WORD_CHARS_MAX);
+                if part.is_ascii() {
+                    word.extend(letters.map(|letter| letter.to_ascii_lowercase()));
+                } else {
+                    word.extend(letters.flat_map(char::to_lowercase));
+                }
+                // Most words of an event come more than once; only new ones are kept as text.
+                if !word.is_empty() && words.len() < WORDS_MAX && seen.insert(hash(word.bytes())) {
+                    words.push(word.clone());
                 }
             }
         }
@@ -48,6 +52,10 @@ pub(crate) fn words<'a>(texts: impl IntoIterator<Item = &'a str>) -> Vec<String>
 
 /// The parts of `camelCase` and `HTTPError`; nothing where there is only one.
 fn humps(run: &str) -> Vec<&str> {
+    // Most words are small letters throughout.
+    if run.is_ascii() && !run.bytes().skip(1).any(|byte| byte.is_ascii_uppercase()) {
+        return Vec::new();
+    }
     let letters: Vec<(usize, char)> = run.char_indices().collect();
     let mut starts = vec![0];
     for at in 1..letters.len() {
@@ -72,13 +80,15 @@ fn humps(run: &str) -> Vec<&str> {
 
 /// The word that stands for a tag with its value.
 pub(crate) fn tag_word(key: &str, value: &str) -> String {
-    // The hash is part of the file format: `DefaultHasher` with its default keys is SipHash-1-3
-    // with zero keys, but the library does not promise that, so FNV-1a is spelled out.
-    let mut hash: u64 = 0xcbf2_9ce4_8422_2325;
-    for byte in key.bytes().chain([0]).chain(value.bytes()) {
-        hash = (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3);
-    }
+    let hash = hash(key.bytes().chain([0]).chain(value.bytes()));
     format!("t{hash:016x}")
+}
+
+/// FNV-1a, spelled out because it is part of the file format.
+fn hash(bytes: impl Iterator<Item = u8>) -> u64 {
+    bytes.fold(0xcbf2_9ce4_8422_2325, |hash, byte| {
+        (hash ^ u64::from(byte)).wrapping_mul(0x0000_0100_0000_01b3)
+    })
 }
 
 /// Which words each issue has in the index already, as far as remembered.
@@ -107,6 +117,10 @@ impl std::hash::Hasher for Same {
     fn write_u32(&mut self, number: u32) {
         self.0 = u64::from(number);
     }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = number;
+    }
 }
 
 impl KnownWords {
@@ -118,8 +132,9 @@ impl KnownWords {
         let known = self.words.entry(issue).or_default();
         let mut news = String::new();
         for word in words {
-            let hash = BuildHasherDefault::<DefaultHasher>::default().hash_one(word) as u32;
-            if known.insert(hash) {
+            let hash = hash(word.bytes());
+            // Both halves count; FNV mixes the upper one better.
+            if known.insert((hash ^ hash >> 32) as u32) {
                 self.total += 1;
                 if !news.is_empty() {
                     news.push(' ');
