@@ -664,6 +664,12 @@ pub enum ConfigErrorKind {
 }
 
 impl ConfigError {
+    /// A value that cannot be used, in words.
+    #[cfg(feature = "web")]
+    pub(crate) fn of_value(message: String) -> Self {
+        Self::new(ConfigErrorKind::Value, message)
+    }
+
     fn new(kind: ConfigErrorKind, message: String) -> ConfigError {
         ConfigError(Box::new(Repr {
             kind,

@@ -199,13 +199,16 @@ impl HttpError {
         &self.0.kind
     }
 
-    /// Takes the ready response; it can be sent once.
-    pub(crate) fn take_response(&self) -> Option<Box<dyn Any + Send>> {
+    /// Gives the ready response to a function that makes two of it: one stays here.
+    pub(crate) fn share_response<R>(
+        &self,
+        share: impl FnOnce(Box<dyn Any + Send>) -> Option<(Box<dyn Any + Send>, R)>,
+    ) -> Option<R> {
         let response = self.0.response.as_ref()?;
-        response
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take()
+        let mut slot = response.lock().unwrap_or_else(PoisonError::into_inner);
+        let (kept, shared) = share(slot.take()?)?;
+        *slot = Some(kept);
+        Some(shared)
     }
 
     pub(crate) fn with_response(mut self, response: Box<dyn Any + Send>) -> Self {

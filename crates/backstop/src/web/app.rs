@@ -504,13 +504,16 @@ impl App {
             wants_extensions,
             templates,
         });
-        let app = Around {
+        let mut app = Around {
             core,
             name: None,
             tables: vec![Arc::new(finish(app_scope.table))],
             hooks: vec![app_scope.hooks],
+            app: None,
         };
-        let mut router = self.router.clone().layer(PlaceLayer(Arc::new(app.place())));
+        let place = Arc::new(app.place());
+        app.app = Some(Arc::clone(&place));
+        let mut router = self.router.clone().layer(PlaceLayer(place));
         let content_length_max = app.core.switches.content_length_max;
         for (blueprint, prefix) in &self.blueprints {
             router = mount(router, blueprint, "", prefix, &app)?;
@@ -642,6 +645,8 @@ struct Around {
     tables: Vec<Arc<Table<Handler>>>,
     /// The app first, innermost last.
     hooks: Vec<Hooks<()>>,
+    /// The place of the app, once it is made.
+    app: Option<Arc<Place>>,
 }
 
 impl Around {
@@ -660,6 +665,7 @@ impl Around {
             name: Some(name),
             tables,
             hooks,
+            app: self.app.clone(),
         }
     }
 
@@ -678,6 +684,7 @@ impl Around {
             teardown: outwards()
                 .flat_map(|h| h.teardown.iter().rev().cloned())
                 .collect(),
+            app: self.app.clone(),
         }
     }
 }

@@ -11,13 +11,12 @@ use http::{HeaderMap, Method};
 use crate::kind::{self, Key};
 use crate::web::failure::Failure;
 use crate::web::handlers::Selector;
-use crate::web::page::Page;
-use crate::{Error, HttpError, Kind};
+use crate::{Error, Kind};
 
 /// The error that a handler caught; `T` says which errors it takes.
 ///
 /// - a type of your own: that type and the types that were declared as its children;
-/// - [`HttpError`]: every error with a status code;
+/// - [`HttpError`](crate::HttpError): every error with a status code;
 /// - a family such as [`io::ConnectionError`](crate::io::ConnectionError): those `io::Error`s;
 /// - [`Error`], the default: every error.
 ///
@@ -84,25 +83,13 @@ impl<T: ?Sized> Caught<T> {
         self.failure.request_id()
     }
 
-    /// The default page of this error, to be changed and sent.
+    /// The default page of this error, to be changed and sent: what the client would get if no
+    /// handler were there.
     ///
     /// An error without a status code has the page of a 500.
+    /// Of an error with a ready response this is that response; its body can be sent once.
     pub fn default_response(&self) -> Response {
-        let error = self
-            .failure
-            .error()
-            .as_http()
-            .unwrap_or_else(|| HttpError::new(500));
-        if let Some(response) = super::layer::ready_response(&error) {
-            return response;
-        }
-        Page {
-            error: &error,
-            format: super::page::format_for(self.failure.headers()),
-            request_id: None,
-            with_detail: false,
-        }
-        .response()
+        super::layer::default_response(&self.failure)
     }
 }
 

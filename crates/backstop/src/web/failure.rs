@@ -9,6 +9,7 @@ use http::request::Parts;
 use http::{HeaderMap, Method, Uri};
 
 use crate::Error;
+use crate::web::layer::Core;
 
 /// One error and the request in which it happened: what handlers, hooks, logs and reports see.
 ///
@@ -18,6 +19,7 @@ pub struct Failure {
     pub(crate) error: Error,
     pub(crate) request: Arc<RequestFacts>,
     pub(crate) blueprint: Option<Arc<str>>,
+    pub(crate) core: Arc<Core>,
 }
 
 impl Failure {

@@ -14,8 +14,8 @@ use axum::body::{Body, HttpBody};
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use axum::routing::Route;
-use http::StatusCode;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, VARY};
+use http::{HeaderValue, StatusCode};
 use tower::{Layer, Service};
 
 use crate::config::{Config, ConfigError};
@@ -76,15 +76,22 @@ impl HttpError {
     }
 }
 
+/// The ready response of an error. The error keeps one too: whoever only looks at a page must not
+/// use it up.
 pub(crate) fn ready_response(error: &HttpError) -> Option<Response> {
-    let response = error.take_response()?.downcast::<Response>().ok()?;
-    Some(*response)
+    error.share_response(|ready| {
+        let response = *ready.downcast::<Response>().ok()?;
+        let (response, kept) = super::stream::share(response);
+        Some((Box::new(kept) as _, response))
+    })
 }
 
 /// Attaches an error to a response that stands for it, so that handlers see it.
 ///
 /// For error types that have their own `IntoResponse`: the response is what the client gets if
 /// no handler takes the error.
+/// If its status is 500 or above, the error is then logged and reported as one that nobody
+/// handled.
 ///
 /// # Example
 ///
@@ -171,6 +178,14 @@ pub(crate) struct Core {
     pub(crate) templates: Option<Templates>,
 }
 
+impl std::fmt::Debug for Core {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Core")
+            .field("switches", &self.switches)
+            .finish_non_exhaustive()
+    }
+}
+
 /// How the app treats errors, read from its settings once.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Switches {
@@ -190,10 +205,15 @@ impl Switches {
     pub(crate) fn of(config: &Config) -> Result<Self, ConfigError> {
         let debug = config.debug();
         let given = |key: &str| config.get(key).map(|_| config.flag(key));
-        let bare_status = match config.text("BARE_STATUS") {
+        let bare_status = match config.get_as::<String>("BARE_STATUS")?.as_deref() {
+            None | Some("empty") => BareStatus::EmptyOnly,
             Some("replace") => BareStatus::Replace,
             Some("leave") => BareStatus::Leave,
-            _ => BareStatus::EmptyOnly,
+            Some(other) => {
+                return Err(ConfigError::of_value(format!(
+                    "BARE_STATUS must be empty, replace or leave, but is {other:?}"
+                )));
+            }
         };
         Ok(Self {
             debug,
@@ -264,9 +284,16 @@ pub(crate) struct Place {
     pub(crate) before: Vec<BeforeFunction>,
     pub(crate) after: Vec<AfterFunction>,
     pub(crate) teardown: Vec<TeardownFunction>,
+    /// The app around a blueprint.
+    pub(crate) app: Option<Arc<Place>>,
 }
 
 impl Place {
+    /// The place of a request that was refused before any route was looked up.
+    fn unrouted(self: &Arc<Self>) -> Arc<Self> {
+        Arc::clone(self.app.as_ref().unwrap_or(self))
+    }
+
     fn has_hooks(&self) -> bool {
         !(self.before.is_empty() && self.after.is_empty() && self.teardown.is_empty())
     }
@@ -312,17 +339,13 @@ impl PlaceService {
     fn start(&mut self, request: Request) -> PlaceFuture {
         let facts = RequestFacts::of(&request, self.place.core.wants_extensions);
         if let Err(error) = self.place.core.switches.trusts(request.headers()) {
-            let place = Arc::clone(&self.place);
-            let refuse = async move {
-                respond(&place, &Arc::new(facts.unrouted()), Err(error))
-                    .await
-                    .response
-            };
-            return PlaceFuture::Slow(Box::pin(refuse));
+            // As an unknown address: the app's own hooks run around the refusal.
+            let run = run(self.place.unrouted(), Err(error), facts.unrouted());
+            return PlaceFuture::Slow(Box::pin(run));
         }
         if self.place.has_hooks() {
-            let run = run(Arc::clone(&self.place), self.inner.clone(), request, facts);
-            return PlaceFuture::Slow(Box::pin(run));
+            let view = Ok((self.inner.clone(), request));
+            return PlaceFuture::Slow(Box::pin(run(Arc::clone(&self.place), view, facts)));
         }
         let place = Arc::clone(&self.place);
         match panic::catch(|| self.inner.call(request)) {
@@ -394,14 +417,24 @@ impl Drop for PlaceFuture {
     }
 }
 
-/// Notices, when it is dropped too early, that nobody waits for the answer any more.
-struct Presence(Option<Arc<RequestFacts>>);
+/// The end of a request with hooks, which comes when this is dropped: after the answer, or too
+/// early because the client left. The teardown hooks run either way.
+struct Ending {
+    place: Arc<Place>,
+    facts: Arc<RequestFacts>,
+    unhandled: Option<Failure>,
+    answered: bool,
+}
 
-impl Drop for Presence {
+impl Drop for Ending {
     fn drop(&mut self) {
-        if let Some(facts) = &self.0 {
-            log::abandoned(facts);
+        if self.answered {
+            return teardown(&self.place, self.unhandled.as_ref());
         }
+        log::abandoned(&self.facts);
+        // A future is dropped outside of its scope.
+        Scope::of_request(self.place.core.client.as_ref())
+            .run(|| teardown(&self.place, self.unhandled.as_ref()));
     }
 }
 
@@ -414,29 +447,35 @@ fn is_good(response: &Response) -> bool {
         && response.body().size_hint().exact().is_some()
 }
 
-/// The way through hooks and view, in Flask's order.
+/// The way through hooks and view, in Flask's order. `view` is an error if the request was refused
+/// before there could be one.
 async fn run(
     place: Arc<Place>,
-    mut view: Route,
-    request: Request,
+    view: Result<(Route, Request), Error>,
     facts: RequestFacts,
 ) -> Response {
     let facts = Arc::new(facts);
-    let mut presence = Presence(Some(Arc::clone(&facts)));
-    let outcome = match before(&place, &facts).await {
-        Ok(None) => match panic::catch(|| view.call(request)) {
+    let mut ending = Ending {
+        place: Arc::clone(&place),
+        facts: Arc::clone(&facts),
+        unhandled: None,
+        answered: false,
+    };
+    let outcome = match (before(&place, &facts).await, view) {
+        (Ok(None), Ok((mut view, request))) => match panic::catch(|| view.call(request)) {
             Ok(view) => Catching(view).await.map(|Ok(response)| response),
             Err(error) => Err(error),
         },
-        Ok(Some(response)) => Ok(response),
-        Err(error) => Err(error),
+        (Ok(None), Err(error)) | (Err(error), _) => Err(error),
+        (Ok(Some(response)), _) => Ok(response),
     };
     let mut settled = respond(&place, &facts, outcome).await;
+    ending.unhandled.clone_from(&settled.unhandled);
     if !settled.propagated {
         settled = after(&place, &facts, settled).await;
+        ending.unhandled.clone_from(&settled.unhandled);
     }
-    teardown(&place, settled.unhandled.as_ref());
-    presence.0 = None;
+    ending.answered = true;
     settled.response
 }
 
@@ -541,6 +580,7 @@ fn failure(place: &Place, facts: &Arc<RequestFacts>, error: Error) -> Failure {
         } else {
             None
         },
+        core: Arc::clone(&place.core),
     }
 }
 
@@ -604,8 +644,10 @@ async fn respond(
         log::abandoned(facts);
     }
     match answer(tables, &failure).await {
-        Some(Answer::Response(response)) => {
-            note_server_error(place, &failure);
+        Some(Answer::Response(mut response)) => {
+            if note_server_error(&failure) {
+                name_request(&mut response, &failure);
+            }
             Settled::answered(response)
         }
         Some(Answer::PassedOn(error)) => pass_on(place, &failure.with_error(error)).await,
@@ -613,12 +655,42 @@ async fn respond(
             let error = error.in_context_of(failure.error.clone());
             unhandled(place, failure.with_error(error)).await
         }
-        None if own.is_some() => Settled::answered(own.unwrap_or_default()),
-        None if failure.error.code().is_none() || is_trapped(place, &failure.error) => {
-            unhandled(place, failure).await
-        }
-        None => default_page(place, &failure),
+        None => match own {
+            Some(response) => own_answer(place, failure, response),
+            None if is_plain(place, &failure.error) => unhandled(place, failure).await,
+            None => default_page(&failure),
+        },
     }
+}
+
+/// The response that an error brought along. One of 500 and above tells of a failure: its error
+/// is unhandled, or a server error, but what the client gets stays.
+fn own_answer(place: &Place, failure: Failure, mut response: Response) -> Settled {
+    if !response.status().is_server_error() {
+        return Settled::answered(response);
+    }
+    if !is_plain(place, &failure.error) {
+        if note_server_error(&failure) {
+            name_request(&mut response, &failure);
+        }
+        return Settled::answered(response);
+    }
+    name_request(&mut response, &failure);
+    notify(&place.core, &failure);
+    if place.core.switches.propagates {
+        return propagated(failure, response);
+    }
+    log::unhandled(&failure);
+    Settled {
+        response,
+        unhandled: Some(failure),
+        propagated: false,
+    }
+}
+
+/// Tells whether an error without a handler is unhandled, rather than an answer of its own.
+fn is_plain(place: &Place, error: &Error) -> bool {
+    error.code().is_none() || is_trapped(place, error)
 }
 
 /// Sends a good response. A streamed body that fails at once is answered by a 500; handlers are
@@ -632,7 +704,7 @@ async fn finish(place: &Place, facts: &Arc<RequestFacts>, response: Response) ->
             log::escaped(&failure);
             let error = Error::from(HttpError::internal(failure.error.clone()));
             Settled {
-                response: page(place, &failure.with_error(error), true),
+                response: page(&failure.with_error(error), true),
                 unhandled: Some(failure),
                 propagated: false,
             }
@@ -643,15 +715,26 @@ async fn finish(place: &Place, facts: &Arc<RequestFacts>, response: Response) ->
 /// The default page of an error that a handler passed on; one without a code is unhandled.
 async fn pass_on(place: &Place, failure: &Failure) -> Settled {
     if failure.error.code().is_some() {
-        default_page(place, failure)
+        default_page(failure)
     } else {
         unhandled(place, failure.clone()).await
     }
 }
 
-fn default_page(place: &Place, failure: &Failure) -> Settled {
-    let noted = note_server_error(place, failure);
-    Settled::answered(page(place, failure, noted))
+fn default_page(failure: &Failure) -> Settled {
+    let noted = note_server_error(failure);
+    Settled::answered(page(failure, noted))
+}
+
+/// The default page of an error as a handler may ask for it; a 500's for an error without a code.
+pub(crate) fn default_response(failure: &Failure) -> Response {
+    if failure.error.code().is_none() {
+        return page(&failure.with_error(Error::from(HttpError::new(500))), false);
+    }
+    page(
+        failure,
+        is_server_error(failure) || failure.error.original().is_some(),
+    )
 }
 
 /// The scopes of an error that has no blueprint.
@@ -746,41 +829,48 @@ async fn answer(tables: &[Arc<Table<Handler>>], failure: &Failure) -> Option<Ans
 /// Logs and reports an error that nobody handled, and answers with a 500.
 async fn unhandled(place: &Place, failure: Failure) -> Settled {
     notify(&place.core, &failure);
+    let wrapped = failure.with_error(Error::from(HttpError::internal(failure.error.clone())));
     if place.core.switches.propagates {
-        log::escaped(&failure);
-        let wrapped = failure.with_error(Error::from(HttpError::internal(failure.error.clone())));
-        let mut response = page(place, &wrapped, true);
-        response
-            .extensions_mut()
-            .insert(Propagated(failure.clone()));
-        return Settled {
-            response,
-            unhandled: Some(failure),
-            propagated: true,
-        };
+        let response = page(&wrapped, true);
+        return propagated(failure, response);
     }
     log::unhandled(&failure);
-    let wrapped = failure.with_error(Error::from(HttpError::internal(failure.error.clone())));
     let tables = if failure.blueprint.is_some() || place.blueprint.is_none() {
         &place.tables[..]
     } else {
         app_only(place)
     };
     let response = match answer(tables, &wrapped).await {
-        Some(Answer::Response(response)) => response,
+        Some(Answer::Response(mut response)) => {
+            name_request(&mut response, &failure);
+            response
+        }
         Some(Answer::Failed(error)) => {
             let escaped = failure.with_error(error.in_context_of(wrapped.error.clone()));
             log::escaped(&escaped);
-            let mut response = page(place, &wrapped, true);
+            let mut response = page(&wrapped, true);
             response.extensions_mut().insert(Propagated(escaped));
             response
         }
-        Some(Answer::PassedOn(_)) | None => page(place, &wrapped, true),
+        Some(Answer::PassedOn(_)) | None => page(&wrapped, true),
     };
     Settled {
         response,
         unhandled: Some(failure),
         propagated: false,
+    }
+}
+
+/// Lets an error leave the application, in the response that is sent if nothing takes it out.
+fn propagated(failure: Failure, mut response: Response) -> Settled {
+    log::escaped(&failure);
+    response
+        .extensions_mut()
+        .insert(Propagated(failure.clone()));
+    Settled {
+        response,
+        unhandled: Some(failure),
+        propagated: true,
     }
 }
 
@@ -800,44 +890,62 @@ fn call(listeners: &[Listener], failure: &Failure) {
 }
 
 /// Logs and reports an HTTP error of 500 and above that was not trapped; tells whether it did.
-fn note_server_error(place: &Place, failure: &Failure) -> bool {
-    let is_server_error = failure.error.code().is_some_and(|code| code >= 500);
-    if !is_server_error || !place.core.switches.report_server_errors {
+fn note_server_error(failure: &Failure) -> bool {
+    if !is_server_error(failure) {
         return false;
     }
-    call(&place.core.reporters, failure);
+    call(&failure.core.reporters, failure);
     log::unhandled(failure);
     true
 }
 
+/// Tells whether an HTTP error is one that is logged and reported.
+fn is_server_error(failure: &Failure) -> bool {
+    failure.error.code().is_some_and(|code| code >= 500)
+        && failure.core.switches.report_server_errors
+}
+
 /// The default page of an HTTP error.
-fn page(place: &Place, failure: &Failure, noted: bool) -> Response {
+fn page(failure: &Failure, noted: bool) -> Response {
+    let core = &failure.core;
     let Some(error) = failure.error.as_http() else {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
-    if let Some(response) = ready_response(&error) {
-        return response;
-    }
-    let request_id = noted.then(|| failure.request_id());
-    let page = Page {
-        error: &error,
-        format: if place.core.switches.negotiates {
-            format_for(failure.headers())
-        } else {
-            Format::Html
-        },
-        request_id,
-        with_detail: place.core.switches.debug,
-    };
-    let own = match &place.core.templates {
-        Some(templates) if page.format == Format::Html => templates.response(&page, failure),
-        _ => None,
-    };
-    let mut response = own.unwrap_or_else(|| page.response());
-    if let Some(id) = request_id.and_then(|id| id.parse().ok()) {
-        response.headers_mut().insert(REQUEST_ID, id);
+    let mut response = ready_response(&error).unwrap_or_else(|| {
+        let page = Page {
+            error: &error,
+            format: if core.switches.negotiates {
+                format_for(failure.headers())
+            } else {
+                Format::Html
+            },
+            request_id: noted.then(|| failure.request_id()),
+            with_detail: core.switches.debug,
+        };
+        let own = match &core.templates {
+            Some(templates) if page.format == Format::Html => templates.response(&page, failure),
+            _ => None,
+        };
+        let mut response = own.unwrap_or_else(|| page.response());
+        if core.switches.negotiates {
+            // A cache must not give the page of one client to another.
+            let accept = HeaderValue::from_static("accept");
+            response.headers_mut().append(VARY, accept);
+        }
+        response
+    });
+    if noted {
+        name_request(&mut response, failure);
     }
     response
+}
+
+/// Tells the client the id under which its request is found in log and reports, unless the
+/// response has one.
+fn name_request(response: &mut Response, failure: &Failure) {
+    if let Ok(id) = failure.request_id().parse() {
+        response.headers_mut().entry(REQUEST_ID).or_insert(id);
+    }
 }
 
 /// Logs and reports an error in a body of which a part has been sent.

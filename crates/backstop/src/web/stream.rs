@@ -3,7 +3,7 @@
 
 use std::future::poll_fn;
 use std::pin::Pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
 
 use axum::body::{Body, Bytes, HttpBody};
@@ -50,6 +50,46 @@ pub(crate) async fn guard(
     Ok(Response::from_parts(parts, Body::new(guarded)))
 }
 
+/// Makes two responses of one; the first that is read has the body.
+pub(crate) fn share(response: Response) -> (Response, Response) {
+    let (parts, body) = response.into_parts();
+    let body = Shared(Arc::new(Mutex::new(body)));
+    let other = Shared(Arc::clone(&body.0));
+    (
+        Response::from_parts(parts.clone(), Body::new(body)),
+        Response::from_parts(parts, Body::new(other)),
+    )
+}
+
+/// A body that two responses have, until one of them is sent.
+struct Shared(Arc<Mutex<Body>>);
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, Body> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl HttpBody for Shared {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        Pin::new(&mut *self.lock()).poll_frame(cx)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.lock().is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.lock().size_hint()
+    }
+}
+
 struct Guarded {
     body: Body,
     /// What was seen when it was looked at.
@@ -72,6 +112,7 @@ impl Guarded {
             error,
             request: Arc::clone(&self.request),
             blueprint: self.blueprint.clone(),
+            core: Arc::clone(&self.core),
         };
         super::layer::stream_failed(&self.core, &failure, self.bytes_sent);
         self.failed = Some(axum::Error::new(StreamFailed));

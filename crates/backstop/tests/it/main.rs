@@ -1,5 +1,6 @@
 //! Behaviour of the library as its users see it.
 
+mod answers;
 mod debugger;
 mod flask_cases;
 mod program;

@@ -19,14 +19,14 @@ use http_body_util::BodyExt;
 use serde::Deserialize;
 use tower::ServiceExt;
 
-struct Answer {
-    status: u16,
-    content_type: String,
-    body: String,
-    response: http::response::Parts,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) content_type: String,
+    pub(crate) body: String,
+    pub(crate) response: http::response::Parts,
 }
 
-async fn send(router: Router, request: Request<Body>) -> Answer {
+pub(crate) async fn send(router: Router, request: Request<Body>) -> Answer {
     let response = router
         .oneshot(request)
         .await
@@ -45,22 +45,22 @@ async fn send(router: Router, request: Request<Body>) -> Answer {
     }
 }
 
-async fn fetch(app: App, path: &str) -> Answer {
+pub(crate) async fn fetch(app: App, path: &str) -> Answer {
     let request = Request::get(path).body(Body::empty()).unwrap();
     send(app.into_router().unwrap(), request).await
 }
 
-async fn fetch_as(app: App, path: &str, accept: &str) -> Answer {
+pub(crate) async fn fetch_as(app: App, path: &str, accept: &str) -> Answer {
     let request = Request::get(path).header("accept", accept);
     let request = request.body(Body::empty()).unwrap();
     send(app.into_router().unwrap(), request).await
 }
 
-fn app_that<T: IntoResponse + 'static>(fail: fn() -> Result<T>) -> App {
+pub(crate) fn app_that<T: IntoResponse + 'static>(fail: fn() -> Result<T>) -> App {
     App::new(Router::new().route("/x", get(move || async move { fail() })))
 }
 
-fn refused() -> Result<String> {
+pub(crate) fn refused() -> Result<String> {
     Err(io::Error::from(ErrorKind::ConnectionRefused))?
 }
 
