@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
 use serde::Deserialize;
+use serde_json::Value;
 
 use crate::cli::ServeArgs;
 
@@ -113,10 +114,13 @@ pub(crate) fn host_of(url: &str) -> Option<&str> {
 fn read(path: &Path) -> Result<File> {
     let text = fs::read_to_string(path)
         .with_context(|| format!("cannot read the settings in {}", path.display()))?;
-    if text.trim().is_empty() {
-        return Ok(File::default());
-    }
-    serde_saphyr::from_str(&text).with_context(|| format!("cannot understand {}", path.display()))
+    let settings = match backstop::config::value_of_yaml(&text) {
+        Ok(Value::Null) => return Ok(File::default()),
+        Ok(settings) => settings,
+        Err(error) => bail!("cannot understand {}: {error}", path.display()),
+    };
+    serde_json::from_value(settings)
+        .with_context(|| format!("cannot understand {}", path.display()))
 }
 
 #[cfg(test)]

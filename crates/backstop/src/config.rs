@@ -6,6 +6,8 @@
 //! [`Config::warnings`], so a misspelt setting does not vanish silently.
 //! A block `FLASK:` or `BACKSTOP:` at the top of a file is unwrapped.
 
+mod yaml;
+
 use std::fmt;
 use std::path::{Path, PathBuf};
 
@@ -528,18 +530,32 @@ fn read(path: &Path) -> Result<String, ConfigError> {
     std::fs::read_to_string(path).map_err(failed)
 }
 
+/// Reads one YAML document by the rules of configuration files, as a value.
+///
+/// The words are those of YAML 1.1, as PyYAML's `safe_load` reads them, except that dates stay text
+/// and `22:22` is no number.
+///
+/// # Errors
+///
+/// [`ConfigErrorKind::Syntax`], with line and column: malformed YAML, a second document, a key that
+/// stands twice, a tag that is no plain type, too many values.
+///
+/// # Example
+///
+/// ```
+/// let value = backstop::config::value_of_yaml("listen: 127.0.0.1:9000\nquiet: yes\n")?;
+/// assert_eq!(value, serde_json::json!({"listen": "127.0.0.1:9000", "quiet": true}));
+/// # Ok::<(), backstop::config::ConfigError>(())
+/// ```
+pub fn value_of_yaml(text: &str) -> Result<Value, ConfigError> {
+    parse(text, Format::Yaml)
+}
+
 fn parse(text: &str, format: Format) -> Result<Value, ConfigError> {
     let syntax = |message: String| ConfigError::new(ConfigErrorKind::Syntax, message);
     match format {
-        Format::Yaml if text.trim().is_empty() => Ok(Value::Null),
         Format::Yaml => {
-            let options = serde_saphyr::options! {
-                legacy_octal_numbers: true,
-                with_snippet: false,
-                duplicate_keys: serde_saphyr::DuplicateKeyPolicy::Error,
-            };
-            serde_saphyr::from_str_with_options(text, options)
-                .map_err(|error| syntax(format!("malformed YAML: {error}")))
+            yaml::read(text).map_err(|error| syntax(format!("malformed YAML: {error}")))
         }
         Format::Json => {
             serde_json::from_str(text).map_err(|error| syntax(format!("malformed JSON: {error}")))
