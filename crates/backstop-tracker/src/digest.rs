@@ -18,6 +18,7 @@ use serde_json::Value;
 use tokio::sync::{Notify, oneshot};
 
 use crate::codec::{Codec, Packed};
+use crate::grouping::hint::Sketch;
 use crate::grouping::{GroupHash, GroupKey, Grouper, Grouping};
 use crate::metrics::{Gauge, Metrics, add};
 use crate::model::{IssueId, Key, ProjectId};
@@ -98,6 +99,8 @@ pub struct Prepared {
     pub(crate) reason: String,
     pub(crate) tags: Vec<(String, String)>,
     pub(crate) words: Vec<String>,
+    /// What an issue that this event makes looks like; only where one of its hashes is new.
+    pub(crate) sketch: Option<Sketch>,
     pub(crate) body: Packed,
 }
 
@@ -694,6 +697,7 @@ fn write_apart(
 fn prepare(codec: &Codec, incoming: Incoming, event: &Event, grouping: Grouping) -> Prepared {
     let tags = tags(event);
     let words = words(event, &grouping, &tags);
+    let is_new = grouping.keys.iter().any(|key| !key.made_of.is_empty());
     let json = event.encode();
     Prepared {
         project: incoming.project,
@@ -705,6 +709,7 @@ fn prepare(codec: &Codec, incoming: Incoming, event: &Event, grouping: Grouping)
         platform: event.platform.clone(),
         release: event.release.clone(),
         version: grouping.version,
+        sketch: is_new.then(|| Sketch::of(event)).flatten(),
         keys: grouping.keys,
         title: cut(&grouping.title, TITLE_CHARS_MAX).to_owned(),
         culprit: cut(&grouping.culprit, TITLE_CHARS_MAX).to_owned(),

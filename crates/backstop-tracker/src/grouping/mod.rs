@@ -14,6 +14,7 @@
 mod chain;
 pub mod command;
 mod fingerprint;
+pub mod hint;
 mod kind;
 mod learn;
 mod matcher;

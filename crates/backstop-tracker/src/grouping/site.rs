@@ -62,6 +62,25 @@ pub(super) fn site<'a>(family: Family, frames: &'a [Frame]) -> Option<Site<'a>> 
     generated.map(|(index, is_innermost)| make(family, frames, index, is_innermost))
 }
 
+/// The user's functions with their places, the one nearest to the failure first; recursion folds.
+pub(super) fn own_functions<'a>(
+    family: Family,
+    frames: &'a [Frame],
+) -> impl Iterator<Item = String> + 'a {
+    let frames = failing_end(family, frames);
+    let own = (0..frames.len())
+        .rev()
+        .filter(|index| is_own(&frames[*index]) && !is_generated(&frames[*index]));
+    own.filter_map(move |index| {
+        let (Function { place, name, .. }, _) = function(family, frames, index);
+        match (name.is_empty(), place.is_empty()) {
+            (true, _) => None,
+            (false, true) => Some(name.into_owned()),
+            (false, false) => Some(format!("{name} ({place})")),
+        }
+    })
+}
+
 /// The function through which a stack overflowed: of those that repeat, the first by name,
 /// because the overflow can hit any of them.
 pub(super) fn recursive<'a>(family: Family, frames: &'a [Frame]) -> Option<Function<'a>> {

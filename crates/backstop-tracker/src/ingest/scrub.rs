@@ -152,7 +152,7 @@ impl Scrubber<'_> {
         self.at("user", |scrubber| {
             if scrubber.settings.ip_addresses && user.ip_address.take().is_some() {
                 scrubber.at("ip_address", |scrubber| {
-                    scrubber.mark(Rule::Form(Form::Ip), None)
+                    scrubber.mark(Rule::Form(Form::Ip), None);
                 });
             }
             if scrubber.settings.emails {

@@ -16,7 +16,7 @@ use super::error::{Error, Fault};
 use super::generation::{Found, Generations};
 use super::issue::{level_to_number, resolve_merged};
 use super::search::{self, KnownWords};
-use super::{Store, outcome};
+use super::{Store, hint, outcome};
 use crate::alert::{Change, History, due};
 use crate::codec::Codec;
 use crate::digest::{Prepared, Stored};
@@ -293,6 +293,9 @@ fn create_issue(tx: &Transaction<'_>, event: &Prepared) -> Result<IssueId, Fault
         &event.reason,
         issue,
     ))?;
+    if let Some(sketch) = &event.sketch {
+        hint::write(tx, event.project, issue, sketch, None)?;
+    }
     Ok(issue)
 }
 

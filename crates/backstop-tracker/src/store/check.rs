@@ -251,6 +251,15 @@ const RULES: &[Rule] = &[
         mend: Some("DELETE FROM issue_merged WHERE into_issue NOT IN (SELECT id FROM issue)"),
     },
     Rule {
+        what: "sketches of no issue",
+        count: "SELECT (SELECT count(*) FROM sketch WHERE issue NOT IN (SELECT id FROM issue))
+                     + (SELECT count(*) FROM sketch_function WHERE issue NOT IN (SELECT issue FROM sketch))",
+        mend: Some(
+            "DELETE FROM sketch WHERE issue NOT IN (SELECT id FROM issue);
+               DELETE FROM sketch_function WHERE issue NOT IN (SELECT issue FROM sketch)",
+        ),
+    },
+    Rule {
         what: "issues without a group hash",
         count: "SELECT count(*) FROM issue WHERE id NOT IN (SELECT issue FROM issue_hash)",
         // Such an issue gets no events any more; what it has can still be read.

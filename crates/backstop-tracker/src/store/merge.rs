@@ -14,8 +14,9 @@ use super::error::{Error, ErrorKind, Fault};
 use super::event::{EVENT_COLUMNS, EventRow, event_of_row};
 use super::issue::{level_to_number, one_issue, resolve_merged};
 use super::search::{self, WORDS_MAX};
-use super::{Store, apply, generation};
+use super::{Store, apply, generation, hint};
 use crate::digest::{tags, words};
+use crate::grouping::hint::Sketch;
 use crate::grouping::{GroupHash, Grouper, Grouping, Ingredient, Part};
 use crate::model::{Issue, IssueId};
 use crate::retention::minute_of;
@@ -313,6 +314,7 @@ fn merge_one(tx: &Transaction<'_>, into: &Issue, other: &Issue) -> Result<(), Fa
         tx.execute(&format!("DELETE FROM {table} WHERE issue = ?"), [other.id])?;
     }
     count_tag_values(tx, into.id)?;
+    hint::remove(tx, other.project, other.id)?;
     // What an issue says of itself is what its latest event says.
     if other.last_seen > into.last_seen {
         tx.execute(
@@ -394,6 +396,7 @@ struct Side {
     words: BTreeSet<String>,
     first_release: Option<String>,
     reasons: BTreeSet<String>,
+    sketch: Option<Sketch>,
     latest: Option<Latest>,
 }
 
@@ -471,6 +474,7 @@ impl Side {
             self.first_release.clone_from(&event.release);
         }
         self.reasons.insert(grouping.reason.clone());
+        self.sketch = Sketch::of(&event).or(self.sketch.take());
         self.latest = Some(Latest {
             title: grouping.title,
             culprit: grouping.culprit,
@@ -521,6 +525,12 @@ fn split(tx: &Transaction<'_>, issue: &Issue, parted: &Parted<'_>) -> Result<Iss
     }
     rewrite_tags(tx, new, &parted.moved)?;
     rewrite_words(tx, new, &parted.moved)?;
+    if let Some(sketch) = &parted.moved.sketch {
+        hint::write(tx, issue.project, new, sketch, Some(issue.id))?;
+    }
+    if let Some(sketch) = &parted.staying.sketch {
+        hint::write(tx, issue.project, issue.id, sketch, None)?;
+    }
     if let Some(latest) = &parted.staying.latest {
         tx.execute(
             "UPDATE issue SET title = ?2, culprit = ?3, level = ?4, platform = ?5, last_release = ?6, reason = ?7

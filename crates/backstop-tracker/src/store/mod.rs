@@ -15,6 +15,7 @@ mod connection;
 mod error;
 mod event;
 mod generation;
+mod hint;
 mod issue;
 mod known;
 mod maintain;
@@ -40,6 +41,7 @@ pub use artifact::ASSEMBLED_BYTES_MAX;
 pub use backup::restore;
 pub use check::{CheckReport, Finding, Remedy};
 pub use error::{Error, ErrorKind};
+pub use hint::IssueHint;
 pub use merge::{IssueGroup, IssueHash};
 pub(crate) use search::{tag_word, words as search_words};
 

@@ -15,6 +15,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/sqlite/0004_groups.sql"),
     include_str!("../../migrations/sqlite/0005_source_files.sql"),
     include_str!("../../migrations/sqlite/0006_mails.sql"),
+    include_str!("../../migrations/sqlite/0007_sketches.sql"),
 ];
 
 /// Brings a file of any earlier version to this one; each step is one transaction.

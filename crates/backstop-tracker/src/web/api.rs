@@ -44,6 +44,11 @@ pub(super) fn router(tracker: Tracker) -> Router<Tracker> {
         )
         .route("/api/0/issues/{issue}/", get(issue).put(decide))
         .route("/api/0/issues/{issue}/events/{which}/", get(issue_event))
+        .route("/api/0/issues/{issue}/similar/", get(similar))
+        .route(
+            "/api/0/organizations/{org}/issues/{issue}/similar/",
+            get(similar),
+        )
         .route(
             "/api/0/issues/{issue}/hashes/",
             get(groups).put(split).delete(split),
@@ -406,6 +411,23 @@ async fn groups(
         })
     });
     Ok(Json(groups.collect()))
+}
+
+/// Issues that may be the same: pairs of an issue and what speaks for it, as Sentry gives them.
+async fn similar(
+    State(tracker): State<Tracker>,
+    Path(IssuePath { issue }): Path<IssuePath>,
+) -> Answer<Json<Value>> {
+    let hints = tracker
+        .with_store(move |store| store.issue_hints(IssueId(issue)))
+        .await?;
+    let hints = hints.iter().map(|hint| {
+        json!([
+            issue_json(&tracker, &hint.issue),
+            { "exception:stacktrace:pairs": hint.likeness, "reason": hint.reason },
+        ])
+    });
+    Ok(Json(hints.collect()))
 }
 
 /// `PUT …/hashes/?id=HASH&id=HASH` takes groups out of an issue; the answer is the new issue.

@@ -14,7 +14,7 @@ use super::{Failure, format};
 use crate::app::{Tracker, now};
 use crate::grouping::Part;
 use crate::model::{Decision, Issue, IssueId, Status, StoredEvent, TagCount, User, Which};
-use crate::store::{self, IssueHash};
+use crate::store::{self, IssueHash, IssueHint};
 
 const HOURS: i64 = 24;
 const DAYS: i64 = 30;
@@ -108,6 +108,7 @@ struct Found {
     month: Vec<u64>,
     tags: Vec<TagCount>,
     hashes: Vec<IssueHash>,
+    hints: Vec<IssueHint>,
     project_name: String,
 }
 
@@ -132,6 +133,7 @@ async fn show(
                 month: store.buckets(id, hours_before(now, DAYS * 24), now, 24 * 60)?,
                 tags: store.tags(id, 1)?,
                 hashes: store.issue_hashes(id)?,
+                hints: store.issue_hints(id)?,
                 project_name: store.project(issue.project)?.name,
                 before: before.map(|event| event.id),
                 after: after.map(|event| event.id),
@@ -186,6 +188,7 @@ async fn show(
             facts => facts(issue),
             tags => tag_bars(&found.tags),
             reason => super::sentence(&issue.reason),
+            hints => found.hints.iter().map(hint_context).collect::<Vec<_>>(),
             hashes => found.hashes.iter().map(hash_context).collect::<Vec<_>>(),
         },
         title => &issue.title,
@@ -196,6 +199,16 @@ async fn show(
     Ok(tracker
         .page(user, "issues", "issue.html", context)?
         .into_response())
+}
+
+fn hint_context(hint: &IssueHint) -> Value {
+    let (ty, value) = split_title(&hint.issue.title);
+    context! {
+        id => hint.issue.id.0, short_id => &hint.issue.short_id, ty, value,
+        status => hint.issue.status.as_str(),
+        reason => super::sentence(&hint.reason),
+        percent => (hint.likeness * 100.0).round() as u64,
+    }
 }
 
 /// A hash as people read it: what it does, and the texts it was made from.

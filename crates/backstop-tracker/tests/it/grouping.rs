@@ -4,7 +4,10 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use backstop_protocol::Event;
+use backstop_tracker::grouping::Grouper;
 use backstop_tracker::grouping::command::{Options, run};
+use backstop_tracker::grouping::hint::{LIKENESS_MIN, Sketch, rarity};
 use serde::Deserialize;
 
 /// What is known about an event.
@@ -224,5 +227,105 @@ fn open_exam_is_passed() {
         if block == Block::Steady {
             assert!(score.precision >= 0.97, "precision {:.4}", score.precision);
         }
+    }
+}
+
+/// What came of the hints of a project.
+#[derive(Default)]
+struct Hints {
+    issues: usize,
+    /// Issues for which there was an earlier one of the same bug.
+    could: usize,
+    right: usize,
+    wrong: usize,
+}
+
+/// Takes the first event of every key as an issue, in their order, and counts what the best hint
+/// to an earlier issue leads to.
+fn hints_of(dir: &Path, labels: &[Label], platform: &str, key: impl Fn(&Label) -> String) -> Hints {
+    let events = fs::read_to_string(dir.join("events.jsonl")).unwrap();
+    let grouper = Grouper::new();
+    let sketches: HashMap<String, Option<Sketch>> = events
+        .lines()
+        .map(|line| {
+            let mut event = Event::decode(line.as_bytes()).unwrap();
+            grouper.normalise(&mut event);
+            (event.event_id.to_string(), Sketch::of(&event))
+        })
+        .collect();
+    let mut seen: Vec<String> = Vec::new();
+    let mut issues: Vec<(&Label, &Sketch)> = Vec::new();
+    let mut counts: HashMap<u64, usize> = HashMap::new();
+    let mut hints = Hints::default();
+    let of_platform = labels
+        .iter()
+        .filter(|label| label.platform() == platform && label.must == "strict");
+    for label in of_platform {
+        let key = key(label);
+        let Some(sketch) = sketches[&label.event_id]
+            .as_ref()
+            .filter(|_| !seen.contains(&key))
+        else {
+            continue;
+        };
+        seen.push(key);
+        for number in sketch.numbers() {
+            *counts.entry(number).or_default() += 1;
+        }
+        let weigh = |number| rarity(counts.get(&number).copied().unwrap_or(0), issues.len() + 1);
+        let best = issues
+            .iter()
+            .map(|(label, other)| (sketch.likeness(other, weigh), label.bug.as_str()))
+            .max_by(|left, right| left.0.total_cmp(&right.0));
+        hints.issues += 1;
+        hints.could += usize::from(issues.iter().any(|(other, _)| other.bug == label.bug));
+        match best {
+            Some((likeness, bug)) if likeness >= LIKENESS_MIN => {
+                if bug == label.bug {
+                    hints.right += 1;
+                } else {
+                    hints.wrong += 1;
+                }
+            }
+            _ => {}
+        }
+        issues.push((label, sketch));
+    }
+    hints
+}
+
+/// Prints and returns the hints of every platform together.
+fn measure_hints(dir: &Path, key: impl Fn(&Label) -> String) -> Hints {
+    let (labels, _) = examine(dir);
+    let mut platforms: Vec<&str> = labels.iter().map(Label::platform).collect();
+    platforms.sort_unstable();
+    platforms.dedup();
+    let mut sum = Hints::default();
+    for platform in platforms {
+        let hints = hints_of(dir, &labels, platform, &key);
+        sum.issues += hints.issues;
+        sum.could += hints.could;
+        sum.right += hints.right;
+        sum.wrong += hints.wrong;
+    }
+    println!(
+        "{} issues, {} of a bug that has an earlier issue: {} hints right, {} wrong",
+        sum.issues, sum.could, sum.right, sum.wrong
+    );
+    sum
+}
+
+/// If every variation of a bug were an issue of its own, hints would bring most of them together;
+/// between issues that are grouped rightly there are hardly any.
+#[test]
+fn hints_are_mostly_right() {
+    let own = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/fixtures/grouping");
+    for dir in [Some(own), exam_dir()].into_iter().flatten() {
+        let apart = measure_hints(&dir, |label| format!("{} {}", label.bug, label.variation));
+        let together = measure_hints(&dir, |label| label.bug.clone());
+        let given = (apart.right + apart.wrong) as f64;
+        assert!(apart.right as f64 >= 0.9 * given, "{} wrong", apart.wrong);
+        assert!(apart.right as f64 >= 0.6 * apart.could as f64);
+        assert!(together.wrong as f64 <= 0.1 * together.issues as f64);
     }
 }

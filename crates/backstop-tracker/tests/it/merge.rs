@@ -342,3 +342,58 @@ fn the_first_caller_of_a_helper_keeps_its_group() {
     assert_eq!(bench.store.issue(total).unwrap().count, 4);
     bench.is_clean();
 }
+
+/// Sends an error that came through the same functions as others, but was raised elsewhere.
+fn send_through(bench: &mut Bench, raised_in: &str, ty: &str) -> IssueId {
+    bench.events += 1;
+    let frame = |module: &str, function: &str| json!({"module": module, "function": function, "in_app": true});
+    let event = json!({
+        "event_id": EventId::from_bytes(bench.events.to_be_bytes()),
+        "platform": "python",
+        "exception": [{"type": ty, "value": "no luck", "stacktrace": {"frames": [
+            frame("shop.main", "main"), frame("shop.cart", "checkout"),
+            frame("shop.cart", "add_up"), frame("shop.cart", raised_in),
+        ]}}],
+    });
+    let event = Event::decode(event.to_string().as_bytes()).unwrap();
+    let incoming = Incoming {
+        project: bench.project.id,
+        key: Some(bench.project.keys[0].public),
+        received: START,
+    };
+    let prepared = bench.digest.prepare(incoming, event).unwrap();
+    wait(bench.digest.submit(vec![prepared])).unwrap()[0].issue
+}
+
+#[test]
+fn an_issue_that_looks_like_another_one_hints_at_it() {
+    let mut bench = Bench::new();
+    for other in 0..20 {
+        bench.send(&format!("other_{other}"), 1);
+    }
+    let total = send_through(&mut bench, "total", "PriceError");
+    assert_eq!(bench.store.issue_hints(total).unwrap(), []);
+    // The same place with another type: perhaps the exception was given a better name.
+    let renamed = send_through(&mut bench, "total", "CurrencyError");
+    let hints = bench.store.issue_hints(renamed).unwrap();
+    assert_eq!(hints.len(), 1);
+    assert_eq!(hints[0].issue.id, total);
+    assert!(
+        hints[0].reason.contains("total (shop.cart)"),
+        "{}",
+        hints[0].reason
+    );
+    assert_eq!(bench.store.issue_hints(total).unwrap()[0].issue.id, renamed);
+    // Whoever takes issues apart wants no hint to merge them again.
+    bench.store.merge(total, &[renamed]).unwrap();
+    assert_eq!(bench.store.issue_hints(total).unwrap(), []);
+    let groups = bench.store.issue_groups(total).unwrap();
+    let of_renamed = groups
+        .iter()
+        .find(|g| g.title.contains("Currency"))
+        .unwrap();
+    let new = bench.store.split(total, &[of_renamed.hash]).unwrap().id;
+    assert_eq!(bench.store.issue_hints(new).unwrap(), []);
+    assert_eq!(bench.store.issue_hints(total).unwrap(), []);
+    bench.is_clean();
+}

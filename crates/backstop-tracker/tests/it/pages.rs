@@ -270,6 +270,17 @@ fn issues_are_merged_in_the_list_and_taken_apart_on_their_page() {
     ];
     let list = page(&server, "/", &cookie).text();
     assert!(list.contains("form=\"merge\""), "{list}");
+    let changed = event_of("total")
+        .to_string()
+        .replace("ShopError", "PriceError");
+    let changed = serde_json::from_str(&changed).expect("JSON");
+    server.send(&project, &changed);
+    let hinting = page(&server, "/issues/4/", &cookie).text();
+    assert!(hinting.contains("May be the same as"), "{hinting}");
+    assert!(
+        hinting.contains("ShopError instead of PriceError"),
+        "{hinting}"
+    );
     let foreign = [form[0], form[1], ("Origin", "http://elsewhere.example")];
     let answer = server.post("/issues/merge/", &foreign, b"issue=1&issue=2");
     assert_eq!(answer.status, 403, "a form of another site");
@@ -299,7 +310,7 @@ fn issues_are_merged_in_the_list_and_taken_apart_on_their_page() {
     assert_eq!(answer.status, 400, "nothing was picked");
     let body = format!("hash={}&hash={}", hashes[0], hashes[1]);
     let answer = server.post("/issues/1/split/", &form, body.as_bytes());
-    assert_eq!(answer.header("location"), Some("/issues/4/"));
+    assert_eq!(answer.header("location"), Some("/issues/5/"));
     let rest = page(&server, "/issues/1/groups/", &cookie).text();
     assert!(rest.contains("nothing to take apart"), "{rest}");
 }
