@@ -50,8 +50,10 @@
 
 mod directories;
 mod doctor;
+mod embed;
 mod frame;
 mod limits;
+mod md5;
 mod policy;
 mod rate;
 mod redaction;
@@ -69,12 +71,13 @@ mod platform;
 
 pub use directories::debug_directory;
 pub use doctor::{Ability, Doctor};
+pub use embed::{embed_sources, source_text, use_sources};
 pub use frame::{Frame, Kind, Origin, Package, Role, Variable, VarsMissing};
 pub use limits::Limits;
 pub use policy::{InApp, Policy, Values};
 pub use redaction::Redaction;
 pub use snapshot::{Snapshot, snapshot};
-pub use source::{Source, source};
+pub use source::{Source, is_stale, source};
 pub use value::{State, Value};
 
 /// Opens the program's debug information, so that the first capture does not have to.

@@ -551,12 +551,20 @@ impl Sources {
 }
 
 fn read_lines(path: &str) -> Option<Vec<String>> {
-    let path = find_source(path)?;
-    if fs::metadata(&path).ok()?.len() > SOURCE_BYTES_MAX {
+    let cut = |line: &str| line.chars().take(LINE_CHARS_MAX).collect();
+    // What is embedded is what was compiled.
+    if let Some(text) = backstop_capture::source_text(path) {
+        return Some(text.lines().map(cut).collect());
+    }
+    let file = find_source(path)?;
+    if fs::metadata(&file).ok()?.len() > SOURCE_BYTES_MAX {
         return None;
     }
-    let text = fs::read_to_string(path).ok()?;
-    let cut = |line: &str| line.chars().take(LINE_CHARS_MAX).collect();
+    let text = fs::read_to_string(file).ok()?;
+    // Lines of another version would point at the wrong code.
+    if backstop_capture::is_stale(path, text.as_bytes()) {
+        return None;
+    }
     Some(text.lines().map(cut).collect())
 }
 

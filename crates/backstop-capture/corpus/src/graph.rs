@@ -10,6 +10,7 @@ use std::sync::{Arc, Mutex};
 use crate::witness::capture;
 
 #[derive(Debug)]
+#[allow(dead_code)]
 struct Node {
     name: String,
     parent: RefCell<Weak<Node>>,

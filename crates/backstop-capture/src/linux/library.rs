@@ -43,6 +43,38 @@ impl Renderer<'_> {
             "http::method::Method" => self.method(part),
             "bytes::bytes::Bytes" | "bytes::bytes_mut::BytesMut" => self.bytes_of(part),
             "indexmap::map::IndexMap" => self.index_map(part),
+            "indexmap::set::IndexSet" => self.index_set(part),
+            "chrono::naive::date::NaiveDate" => Some(
+                self.chrono_date(part)
+                    .map(|date| Value::Formatted(date.to_string())),
+            ),
+            "chrono::naive::time::NaiveTime" => Some(
+                self.chrono_time(part)
+                    .map(|time| Value::Formatted(time.text())),
+            ),
+            "chrono::naive::datetime::NaiveDateTime" => Some(self.chrono_moment(part, 0, "")),
+            "chrono::datetime::DateTime" => {
+                let (moment, offset) = (part.field("datetime")?, part.field("offset")?);
+                Some(match offset.ty.size {
+                    0 => self.chrono_moment(&moment, 0, "Z"),
+                    _ => self.number(&offset, "local_minus_utc").and_then(|seconds| {
+                        self.chrono_moment(&moment, seconds, &offset_text(seconds)?)
+                    }),
+                })
+            }
+            "chrono::offset::fixed::FixedOffset" => Some(
+                self.number(part, "local_minus_utc")
+                    .and_then(offset_text)
+                    .map(Value::Formatted),
+            ),
+            "chrono::offset::utc::Utc" => Some(Ok(Value::Formatted("Z".to_owned()))),
+            "jiff::tz::offset::Offset" => Some(self.number(part, "span").and_then(|seconds| {
+                let sign = if seconds < 0 { "-" } else { "" };
+                let [hours, minutes, seconds] = clock_parts(seconds.unsigned_abs())?;
+                Ok(Value::Formatted(format!(
+                    "{sign}{hours:02}:{minutes:02}:{seconds:02}"
+                )))
+            })),
             "uuid::Uuid" => self.bytes_text(part, uuid),
             "url::Url" => {
                 let text = part.field("serialization")?;
@@ -240,6 +272,43 @@ impl Renderer<'_> {
         }))
     }
 
+    fn index_set(&mut self, part: &Part) -> Option<Result<Value>> {
+        let map = self.index_map(&part.field("map")?)?;
+        Some(map.map(|map| match map {
+            Value::Map { entries, len } => Value::Set {
+                items: entries.into_iter().map(|(key, _)| key).collect(),
+                len,
+            },
+            other => other,
+        }))
+    }
+
+    /// The year and the day of the year, in the bits of one number.
+    fn chrono_date(&self, part: &Part) -> Result<Date> {
+        let bits = self.number(part, "yof")?;
+        Date::of_day(bits >> 13, bits >> 4 & 0x1ff).ok_or(State::Invalid)
+    }
+
+    fn chrono_time(&self, part: &Part) -> Result<ChronoTime> {
+        let (seconds, nanos) = (self.number(part, "secs")?, self.number(part, "frac")?);
+        // A leap second has more than a thousand million nanoseconds.
+        if (0..86_400).contains(&seconds) && (0..2_000_000_000).contains(&nanos) {
+            Ok(ChronoTime { seconds, nanos })
+        } else {
+            Err(State::Invalid)
+        }
+    }
+
+    fn chrono_moment(&self, part: &Part, offset: i64, zone: &str) -> Result<Value> {
+        let field = |name| part.field(name).ok_or(State::Unsupported);
+        let date = self.chrono_date(&field("date")?)?;
+        let mut time = self.chrono_time(&field("time")?)?;
+        let local = time.seconds + offset;
+        time.seconds = local.rem_euclid(86_400);
+        let date = date.plus(local.div_euclid(86_400)).ok_or(State::Invalid)?;
+        Ok(Value::Formatted(format!("{date}T{}{zone}", time.text())))
+    }
+
     fn timestamp(&mut self, part: &Part) -> Option<Result<Value>> {
         let since = part.field("dur")?;
         let read = || {
@@ -293,9 +362,86 @@ fn time_text(hour: i64, minute: i64, second: i64, nanos: i64) -> String {
     text
 }
 
-/// Year, month and day of a day counted from 1970; within ten thousand years.
+/// A time of day as `chrono` keeps it.
+struct ChronoTime {
+    seconds: i64,
+    nanos: i64,
+}
+
+impl ChronoTime {
+    fn text(&self) -> String {
+        let leap = self.nanos / 1_000_000_000;
+        let nanos = self.nanos % 1_000_000_000;
+        let (hour, minute) = (self.seconds / 3600, self.seconds / 60 % 60);
+        let second = self.seconds % 60 + leap;
+        let clock = format!("{hour:02}:{minute:02}:{second:02}");
+        match nanos {
+            0 => clock,
+            nanos if nanos % 1_000_000 == 0 => format!("{clock}.{:03}", nanos / 1_000_000),
+            nanos if nanos % 1000 == 0 => format!("{clock}.{:06}", nanos / 1000),
+            nanos => format!("{clock}.{nanos:09}"),
+        }
+    }
+}
+
+/// A day of the calendar.
+#[derive(Debug, PartialEq, Eq)]
+struct Date {
+    /// Counted from 1970.
+    days: i64,
+}
+
+impl Date {
+    /// A day of a year, counted from 1.
+    fn of_day(year: i64, day: i64) -> Option<Date> {
+        const YEARS_MAX: i64 = 9_999;
+        let before = year.checked_sub(1).filter(|_| year.abs() <= YEARS_MAX)?;
+        // Days up to the end of the year before, less those up to the end of 1969.
+        let days = before * 365 + before.div_euclid(4) - before.div_euclid(100)
+            + before.div_euclid(400)
+            - 719_162;
+        (1..=366).contains(&day).then_some(Date {
+            days: days + day - 1,
+        })
+    }
+
+    fn plus(&self, days: i64) -> Option<Date> {
+        let days = self.days.checked_add(days)?;
+        Some(Date { days })
+    }
+}
+
+impl std::fmt::Display for Date {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let (year, month, day) = civil(self.days).ok_or(std::fmt::Error)?;
+        match year {
+            0..=9999 => write!(f, "{year:04}-{month:02}-{day:02}"),
+            year => write!(f, "{year:+05}-{month:02}-{day:02}"),
+        }
+    }
+}
+
+/// `+05:30`, with seconds where there are any.
+fn offset_text(seconds: i64) -> Result<String> {
+    let sign = if seconds < 0 { '-' } else { '+' };
+    let [hours, minutes, seconds] = clock_parts(seconds.unsigned_abs())?;
+    Ok(match seconds {
+        0 => format!("{sign}{hours:02}:{minutes:02}"),
+        seconds => format!("{sign}{hours:02}:{minutes:02}:{seconds:02}"),
+    })
+}
+
+/// Hours, minutes and seconds of an offset, which is less than two days.
+fn clock_parts(seconds: u64) -> Result<[u64; 3]> {
+    if seconds >= 2 * 86_400 {
+        return Err(State::Invalid);
+    }
+    Ok([seconds / 3600, seconds / 60 % 60, seconds % 60])
+}
+
+/// Year, month and day of a day counted from 1970; within some ten thousand years.
 fn civil(days: i64) -> Option<(i64, i64, i64)> {
-    const YEARS_MAX: i64 = 10_000;
+    const YEARS_MAX: i64 = 12_500;
     if days.abs() > YEARS_MAX * 366 {
         return None;
     }
@@ -337,6 +483,23 @@ mod tests {
         assert_eq!(civil(19_675), Some((2023, 11, 14)));
         assert_eq!(civil(i64::MAX), None);
         assert_eq!(time_text(1, 2, 3, 40_000_000), "01:02:03.04");
+        let day = |year, day| Date::of_day(year, day).map(|date| date.to_string());
+        assert_eq!(day(1970, 1).as_deref(), Some("1970-01-01"));
+        assert_eq!(day(2024, 366).as_deref(), Some("2024-12-31"));
+        assert_eq!(day(1969, 59).as_deref(), Some("1969-02-28"));
+        assert_eq!(day(0, 60).as_deref(), Some("0000-02-29"));
+        assert_eq!(day(-1, 1).as_deref(), Some("-0001-01-01"));
+        assert_eq!(
+            (day(2024, 0), day(2024, 367), day(100_000, 1)),
+            (None, None, None)
+        );
+        assert_eq!(offset_text(19_800), Ok("+05:30".to_owned()));
+        assert_eq!(offset_text(-3_601), Ok("-01:00:01".to_owned()));
+        let time = ChronoTime {
+            seconds: 86_399,
+            nanos: 1_250_000_000,
+        };
+        assert_eq!(time.text(), "23:59:60.250");
         assert_eq!(uuid([0xab; 16]), "abababab-abab-abab-abab-abababababab");
     }
 }

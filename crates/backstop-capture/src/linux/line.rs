@@ -3,11 +3,14 @@
 use gimli::{AttributeValue, Dwarf};
 
 use super::debug_file::Slice;
+use crate::source::note_digest;
 
 /// The line table of one unit, sorted for lookups.
 #[derive(Debug)]
 pub(crate) struct Lines {
     files: Vec<Option<String>>,
+    /// The files' digests, where the table has them.
+    digests: Vec<Option<[u8; 16]>>,
     sequences: Vec<Sequence>,
 }
 
@@ -69,6 +72,7 @@ impl Lines {
         sequences.sort_by_key(|sequence| sequence.start);
         Some(Lines {
             files: read_files(dwarf, unit)?,
+            digests: read_digests(unit),
             sequences,
         })
     }
@@ -88,8 +92,23 @@ impl Lines {
 
     /// The path of a file of the table.
     pub(crate) fn file(&self, index: u64) -> Option<&str> {
-        self.files.get(usize::try_from(index).ok()?)?.as_deref()
+        let index = usize::try_from(index).ok()?;
+        let path = self.files.get(index)?.as_deref()?;
+        if let Some(digest) = self.digests.get(index).copied().flatten() {
+            note_digest(path, digest);
+        }
+        Some(path)
     }
+}
+
+/// Only version 5 has digests, and counts files from 0.
+fn read_digests(unit: &gimli::Unit<Slice>) -> Vec<Option<[u8; 16]>> {
+    let header = unit.line_program.as_ref().map(|program| program.header());
+    let Some(header) = header.filter(|header| header.file_has_md5()) else {
+        return Vec::new();
+    };
+    let known = header.file_names().iter().map(|file| Some(*file.md5()));
+    known.collect()
 }
 
 fn read_files(dwarf: &Dwarf<Slice>, unit: &gimli::Unit<Slice>) -> Option<Vec<Option<String>>> {

@@ -502,6 +502,8 @@ impl Renderer<'_> {
             }
             let element = data.and_then(Field::ty).and_then(|ty| match &ty.kind {
                 Kind::Array(Some(element), _) => Some(element.ty()),
+                // A field without a size, `[T]`, is described as its first element.
+                _ if counted.ty.name.contains("<[") => Some(ty),
                 _ => None,
             });
             if let Some(kind) = counted.ty.parameter("T").and_then(unsized_text) {
