@@ -33,10 +33,8 @@ const FILE: &str = "backstop-sources.zst";
 /// # Example
 ///
 /// ```no_run
-/// // build.rs, with `backstop-capture` under `[build-dependencies]`
-/// fn main() {
-///     backstop_capture::embed_sources().expect("the sources can be read");
-/// }
+/// // The whole of `build.rs`'s `main`, with `backstop-capture` under `[build-dependencies]`.
+/// backstop_capture::embed_sources().expect("the sources can be read");
 /// ```
 ///
 /// # Errors
@@ -60,10 +58,7 @@ pub fn embed_sources() -> io::Result<()> {
 /// # Example
 ///
 /// ```ignore
-/// fn main() {
-///     backstop_capture::embedded_sources!();
-///     // …
-/// }
+/// backstop_capture::embedded_sources!();
 /// ```
 #[macro_export]
 macro_rules! embedded_sources {
