@@ -14,6 +14,7 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::error::Error as StdError;
 use std::fmt;
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 
@@ -63,6 +64,38 @@ pub(crate) enum Key {
     /// A kind made at run time, by its number.
     Made(u64),
 }
+
+/// Keys are hashes or small numbers already.
+#[derive(Debug, Default, Clone, Copy)]
+pub(crate) struct KeyHasher(u64);
+
+impl Hasher for KeyHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for &byte in bytes {
+            self.write_u64(u64::from(byte));
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        // The multiplier spreads small numbers over the upper bits, which the map looks at.
+        self.0 = (self.0 ^ number).wrapping_mul(0x9E37_79B9_7F4A_7C15);
+    }
+
+    fn write_u16(&mut self, number: u16) {
+        self.write_u64(u64::from(number));
+    }
+
+    fn write_isize(&mut self, number: isize) {
+        self.0 ^= number.unsigned_abs() as u64;
+    }
+}
+
+/// A map by something that cannot be chosen from outside to collide.
+pub(crate) type KeyMap<K, V> = HashMap<K, V, BuildHasherDefault<KeyHasher>>;
 
 impl Key {
     pub(crate) const fn of<T: 'static>() -> Self {
@@ -295,9 +328,9 @@ inventory::collect!(Declared);
 
 /// Everything declared in this program, put in order once.
 struct Registry {
-    kinds: HashMap<TypeId, (Kind, &'static Declared)>,
+    kinds: KeyMap<TypeId, (Kind, &'static Declared)>,
     /// The standard HTTP errors by code.
-    standard: HashMap<u16, Kind>,
+    standard: KeyMap<u16, Kind>,
     /// For errors whose type is hidden behind `dyn Error`: ask each declaration.
     declarations: Vec<(&'static Declared, Kind)>,
 }
@@ -309,7 +342,7 @@ impl Registry {
         let sources: HashMap<TypeId, &'static Declared> = inventory::iter::<Declared>()
             .map(|declared| ((declared.of)(), declared))
             .collect();
-        let mut kinds = HashMap::new();
+        let mut kinds = KeyMap::default();
         for &id in sources.keys() {
             build_kind(id, &sources, &mut kinds, 0);
         }
@@ -333,7 +366,7 @@ impl Registry {
 fn build_kind(
     id: TypeId,
     sources: &HashMap<TypeId, &'static Declared>,
-    kinds: &mut HashMap<TypeId, (Kind, &'static Declared)>,
+    kinds: &mut KeyMap<TypeId, (Kind, &'static Declared)>,
     depth: usize,
 ) -> Option<Kind> {
     if let Some((kind, _)) = kinds.get(&id) {

@@ -1,15 +1,13 @@
 //! Which handler answers an error: the tables of the scopes, and [`find`].
 
-use std::collections::HashMap;
 use std::error::Error as StdError;
-use std::hash::{BuildHasherDefault, Hasher};
 use std::ops::Deref;
 use std::sync::Arc;
 
 use crate::Error;
 use crate::error::{CHAIN_MAX, source_of};
 use crate::io::families_of;
-use crate::kind::{self, Key};
+use crate::kind::{self, Key, KeyMap};
 
 /// What a handler is registered for.
 #[derive(Debug, Clone)]
@@ -51,7 +49,7 @@ pub(crate) struct Selector {
 #[derive(Debug, Clone)]
 pub(crate) struct Table<H> {
     /// For errors with a code: by code, nearest kind first, the code's own handler last.
-    codes: HashMap<u16, Coded<H>>,
+    codes: KeyMap<u16, Coded<H>>,
     /// For kinds without a code.
     kinds: Keys<H>,
     /// The same and those with a code, for errors in a chain of sources.
@@ -70,7 +68,7 @@ struct Hidden<H> {
     handler: H,
 }
 
-type Keys<H> = HashMap<Key, Registered<H>, BuildHasherDefault<KeyHasher>>;
+type Keys<H> = KeyMap<Key, Registered<H>>;
 
 #[derive(Debug, Clone)]
 struct Registered<H> {
@@ -81,7 +79,7 @@ struct Registered<H> {
 impl<H> Default for Table<H> {
     fn default() -> Self {
         Self {
-            codes: HashMap::new(),
+            codes: KeyMap::default(),
             kinds: Keys::default(),
             hidden: Vec::new(),
         }
@@ -210,8 +208,8 @@ impl<H: Clone> Table<H> {
         {
             return Some((handler, Why::Kind));
         }
-        if subject.chain
-            && let Some(handler) = self.by_cause(subject.error)
+        if let Some(cause) = subject.cause
+            && let Some(handler) = self.by_cause(cause)
         {
             return Some((handler, Why::Cause));
         }
@@ -235,11 +233,11 @@ impl<H: Clone> Table<H> {
             .map(|hidden| &hidden.handler)
     }
 
-    fn by_cause(&self, error: &(dyn StdError + 'static)) -> Option<&H> {
+    fn by_cause(&self, cause: &(dyn StdError + 'static)) -> Option<&H> {
         if self.hidden.is_empty() {
             return None;
         }
-        std::iter::successors(source_of(error), |cause| source_of(*cause))
+        std::iter::successors(Some(cause), |cause| source_of(*cause))
             .take(CHAIN_MAX)
             .find_map(|cause| self.by_hidden(cause))
     }
@@ -316,7 +314,8 @@ impl<'a> Line<'a> {
 struct Subject<'a> {
     error: &'a (dyn StdError + 'static),
     code: Option<u16>,
-    chain: bool,
+    /// What it was caused by, unless that was asked before.
+    cause: Option<&'a (dyn StdError + 'static)>,
 }
 
 /// Why a handler was chosen.
@@ -366,7 +365,10 @@ pub(crate) fn find<'h, H: Clone + 'h, T: Deref<Target = Table<H>>>(
         error: error.as_dyn(),
         code: error.code_of_kind(),
         // What a 500 was made of has been looked up before; it is not asked for again.
-        chain: error.original().is_none(),
+        cause: match error.original() {
+            Some(_) => None,
+            None => source_of(error.as_dyn()),
+        },
     };
     if let Some(code) = subject.code {
         for (scope, table) in scopes.iter().enumerate() {
@@ -415,30 +417,5 @@ impl Lookup {
     #[doc(hidden)]
     pub fn find(&self, error: &Error) -> Option<usize> {
         find(&self.0, error).map(|found| *found.handler)
-    }
-}
-
-/// Keys are hashes or small numbers already.
-#[derive(Debug, Default, Clone, Copy)]
-struct KeyHasher(u64);
-
-impl Hasher for KeyHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for &byte in bytes {
-            self.write_u64(u64::from(byte));
-        }
-    }
-
-    fn write_u64(&mut self, number: u64) {
-        // The multiplier spreads small numbers over the upper bits, which the map looks at.
-        self.0 = (self.0 ^ number).wrapping_mul(0x9E37_79B9_7F4A_7C15);
-    }
-
-    fn write_isize(&mut self, number: isize) {
-        self.0 ^= number.unsigned_abs() as u64;
     }
 }

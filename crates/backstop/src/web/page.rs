@@ -98,7 +98,11 @@ impl Page<'_> {
     fn html(&self) -> String {
         let code = self.error.status().as_u16();
         let name = escape(self.error.name());
-        let description = escape(&self.description()).replace('\n', "<br>");
+        let description = self.description();
+        let mut description = escape(&description);
+        if description.contains('\n') {
+            description = description.replace('\n', "<br>").into();
+        }
         let mut page = format!(
             "<!doctype html>\n<html lang=en>\n<title>{code} {name}</title>\n<h1>{name}</h1>\n<p>{description}</p>\n"
         );
@@ -137,9 +141,13 @@ impl Page<'_> {
 }
 
 /// Escapes text for HTML, in elements and in attributes.
-pub(crate) fn escape(text: &str) -> String {
-    let mut escaped = String::with_capacity(text.len());
-    for character in text.chars() {
+pub(crate) fn escape(text: &str) -> Cow<'_, str> {
+    let Some(first) = text.find(SPECIAL) else {
+        return Cow::Borrowed(text);
+    };
+    let mut escaped = String::with_capacity(text.len() + 16);
+    escaped.push_str(&text[..first]);
+    for character in text[first..].chars() {
         match character {
             '&' => escaped.push_str("&amp;"),
             '<' => escaped.push_str("&lt;"),
@@ -149,8 +157,11 @@ pub(crate) fn escape(text: &str) -> String {
             character => escaped.push(character),
         }
     }
-    escaped
+    Cow::Owned(escaped)
 }
+
+/// What means something else in HTML than itself.
+const SPECIAL: [char; 5] = ['&', '<', '>', '"', '\''];
 
 #[cfg(test)]
 mod tests {
