@@ -61,41 +61,55 @@ impl fmt::Display for Panic {
 
 impl std::error::Error for Panic {}
 
+/// Where a panic happened, and its stack if it was taken.
+type Last = Option<(Place, Option<Arc<Snapshot>>)>;
+
 thread_local! {
-    /// Place and stack of the last panic of this thread, until the layer takes it.
-    static LAST: RefCell<Option<(Place, Option<Arc<Snapshot>>)>> = const { RefCell::new(None) };
+    /// The last panic of this thread, until the layer takes it.
+    static LAST: RefCell<Last> = const { RefCell::new(None) };
+}
+
+/// Exchanges what is known of the last panic of this thread.
+fn exchange(last: Last) -> Last {
+    // While the thread ends nothing is known.
+    LAST.try_with(|known| {
+        let mut known = known.try_borrow_mut().ok()?;
+        std::mem::replace(&mut *known, last)
+    })
+    .ok()
+    .flatten()
 }
 
 /// Puts the hook in front of the one that is there. Does nothing the second time.
 pub(crate) fn install_hook() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
+        if cfg!(panic = "abort") {
+            tracing::warn!(
+                target: "backstop::setup",
+                "this program is built with panic = \"abort\": a panic ends it, and its client gets no page"
+            );
+        }
         let previous = std::panic::take_hook();
         std::panic::set_hook(Box::new(move |panic| {
             let place = panic.location().map(|location| {
                 let stack = capture::is_wanted().then(|| Arc::new(capture::take(location)));
                 (Place::from(location), stack)
             });
-            LAST.with(|last| {
-                // A panic while another unwinds keeps the place of the first borrow.
-                if let Ok(mut last) = last.try_borrow_mut() {
-                    *last = place;
-                }
-            });
+            exchange(place);
             previous(panic);
         }));
     });
 }
 
 /// Makes an error of what `catch_unwind` caught on this thread.
-pub(crate) fn caught(payload: &(dyn Any + Send)) -> Error {
+fn caught(payload: &(dyn Any + Send)) -> Error {
     let message = payload
         .downcast_ref::<&str>()
         .map(|text| (*text).to_owned())
         .or_else(|| payload.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "with a value that is no text".to_owned());
-    let last = LAST.with(|last| last.try_borrow_mut().ok().and_then(|mut last| last.take()));
-    let (place, stack) = last.unzip();
+    let (place, stack) = exchange(None).unzip();
     Error::from(Panic {
         message,
         place,
@@ -106,7 +120,12 @@ pub(crate) fn caught(payload: &(dyn Any + Send)) -> Error {
 /// Runs a function; a panic is an error.
 pub(crate) fn catch<T>(run: impl FnOnce() -> T) -> Result<T, Error> {
     let _caught = CaughtElsewhere::enter();
-    catch_unwind(AssertUnwindSafe(run)).map_err(|payload| caught(&*payload))
+    // A panic that is resumed runs no hook: it must not get the place of an earlier one. While
+    // another panic unwinds through here, its place is kept for whoever catches that.
+    let outer = exchange(None);
+    let outcome = catch_unwind(AssertUnwindSafe(run)).map_err(|payload| caught(&*payload));
+    exchange(outer);
+    outcome
 }
 
 /// A future whose panics are errors.
@@ -122,5 +141,45 @@ impl<F: Future + Unpin> Future for Catching<F> {
             Ok(Poll::Ready(output)) => Poll::Ready(Ok(output)),
             Err(error) => Poll::Ready(Err(error)),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::panic::resume_unwind;
+
+    use super::*;
+
+    fn place_of(error: &Error) -> Option<u32> {
+        let panic = error.downcast_ref::<Panic>().unwrap();
+        panic.place().map(|(_, line)| line)
+    }
+
+    #[test]
+    fn a_resumed_panic_has_no_place_of_another() {
+        install_hook();
+        let earlier = catch_unwind(|| panic!("nobody asks where"));
+        assert!(earlier.is_err());
+        let error = catch(|| resume_unwind(Box::new("from a task"))).unwrap_err();
+        assert_eq!(error.to_string(), "panicked: from a task");
+        assert_eq!(place_of(&error), None);
+    }
+
+    #[test]
+    fn a_panic_keeps_its_place_while_it_unwinds() {
+        struct Cleanup;
+        impl Drop for Cleanup {
+            fn drop(&mut self) {
+                let inner = catch(|| panic!("in the cleanup")).unwrap_err();
+                assert_eq!(place_of(&inner), Some(line!() - 1));
+            }
+        }
+        install_hook();
+        let line = line!() + 3;
+        let outer = catch(|| {
+            let _cleanup = Cleanup;
+            panic!("outer");
+        });
+        assert_eq!(place_of(&outer.unwrap_err()), Some(line));
     }
 }
