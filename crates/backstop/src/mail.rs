@@ -19,7 +19,7 @@ use lettre::message::{Mailbox, MultiPart, SinglePart};
 use lettre::{Message, SmtpTransport, Transport};
 
 #[cfg(feature = "web")]
-pub use admins::{AdminOptions, Admins, LogLayer};
+pub use admins::{AdminOptions, Admins, LogLayer, finish};
 
 /// How long one SMTP command may take; a dead server must not hold the sender for minutes.
 const SMTP_TIMEOUT: Duration = Duration::from_secs(10);

@@ -7,9 +7,10 @@
 use std::collections::{HashMap, VecDeque};
 use std::fmt::Write as _;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use super::{Mail, MailError, MailErrorKind, Mailer};
@@ -82,10 +83,102 @@ struct Thread {
     dropped: Arc<AtomicU64>,
 }
 
+/// The threads of the program that may have mail to send: a server that ends asks them all.
+static STARTED: Mutex<Vec<Weak<Thread>>> = Mutex::new(Vec::new());
+
+/// While the queue is full, how long somebody who waits for the thread pauses between two looks.
+const FULL_PAUSE: Duration = Duration::from_millis(10);
+
 enum Message {
     Failed(Box<Failure>, Duration),
     Logged(Report),
-    Flush(SyncSender<()>),
+    /// Answered with what could not be sent.
+    Flush(SyncSender<Left>),
+    /// The same, after a digest of what was only counted: the program ends.
+    Finish(SyncSender<Left>),
+}
+
+/// What is in no mail that was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Left {
+    mails: u64,
+    errors: u64,
+}
+
+impl Left {
+    /// Says so in the log.
+    fn tell(self) {
+        if self.mails + self.errors > 0 {
+            tracing::warn!(
+                target: "backstop::mail",
+                mails = self.mails,
+                errors = self.errors,
+                "mails to administrators were never sent"
+            );
+        }
+    }
+}
+
+/// Sends what still has to be mailed, digests of counted errors included, and says whether
+/// everything left in time; what did not is told in the log.
+///
+/// [`serve`](crate::serve) does this at its end.
+pub fn finish(timeout: Duration) -> bool {
+    let until = Instant::now() + timeout;
+    let threads: Vec<Arc<Thread>> = started().iter().filter_map(Weak::upgrade).collect();
+    // All at once: one dead server must not use up the time of the others.
+    let all_left: Vec<Option<Left>> = thread::scope(|scope| {
+        let asked: Vec<_> = threads
+            .iter()
+            .map(|thread| scope.spawn(|| thread.ask(Message::Finish, until)))
+            .collect();
+        asked
+            .into_iter()
+            .map(|asked| asked.join().ok().flatten())
+            .collect()
+    });
+    for left in &all_left {
+        match left {
+            Some(left) => left.tell(),
+            None => {
+                tracing::warn!(target: "backstop::mail", "mails to administrators took too long and are given up");
+            }
+        }
+    }
+    all_left
+        .iter()
+        .all(|left| left.is_some_and(|left| left.mails == 0))
+}
+
+fn started() -> MutexGuard<'static, Vec<Weak<Thread>>> {
+    STARTED.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl Thread {
+    /// Notes the thread among those that a server asks at its end.
+    fn register(self: &Arc<Self>) {
+        let mut started = started();
+        started.retain(|thread| thread.strong_count() > 0);
+        started.push(Arc::downgrade(self));
+    }
+
+    /// Asks the thread to send, and waits until then for room in the queue and the answer.
+    fn ask(&self, message: fn(SyncSender<Left>) -> Message, until: Instant) -> Option<Left> {
+        let (done, wait) = sync_channel(1);
+        let mut message = message(done);
+        loop {
+            match self.queue.try_send(message) {
+                Ok(()) => break,
+                Err(TrySendError::Full(back)) if Instant::now() < until => {
+                    message = back;
+                    thread::sleep(FULL_PAUSE);
+                }
+                Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => return None,
+            }
+        }
+        let left = until.saturating_duration_since(Instant::now());
+        wait.recv_timeout(left).ok()
+    }
 }
 
 /// How mails are made.
@@ -140,15 +233,15 @@ impl Admins {
             dropped: Arc::clone(&dropped),
             start: Instant::now(),
         };
-        let started = std::thread::Builder::new()
+        let started = thread::Builder::new()
             .name("backstop-mail".to_owned())
             .spawn(move || worker.run(&messages));
         if let Err(error) = started {
             tracing::error!(target: "backstop::mail", %error, "no mail will be sent to administrators");
         }
-        Self {
-            thread: Arc::new(Thread { queue, dropped }),
-        }
+        let thread = Arc::new(Thread { queue, dropped });
+        thread.register();
+        Self { thread }
     }
 
     /// Reads `MAIL_SERVER` (a host or an SMTP URL), `MAIL_PORT`, `MAIL_USERNAME`,
@@ -220,10 +313,12 @@ impl Admins {
         LogLayer(self.clone())
     }
 
-    /// Waits until everything that was put into the queue is sent, counted or refused.
+    /// Waits until everything that was put into the queue is sent, counted or refused, and says
+    /// whether it is: no mail waits for a server that is down.
     pub fn flush(&self, timeout: Duration) -> bool {
-        let (done, wait) = sync_channel(1);
-        self.thread.queue.send(Message::Flush(done)).is_ok() && wait.recv_timeout(timeout).is_ok()
+        self.thread
+            .ask(Message::Flush, Instant::now() + timeout)
+            .is_some_and(|left| left.mails == 0)
     }
 }
 
@@ -235,11 +330,13 @@ impl std::fmt::Debug for Admins {
 
 impl Extension for Admins {
     fn init_app<S: Clone + Send + Sync + 'static>(&self, app: App<S>) -> App<S> {
-        if app.config().debug() {
-            return app;
-        }
         let admins = self.clone();
-        app.on_report(move |failure| admins.report(failure))
+        // Debug mode may be turned on after this; a failure knows how its app was built.
+        app.on_report(move |failure| {
+            if !failure.is_for_developers() {
+                admins.report(failure);
+            }
+        })
     }
 }
 
@@ -513,20 +610,32 @@ impl Worker {
                 Ok(Message::Flush(done)) => {
                     self.send_unsent();
                     // Nobody waits any more: nothing to tell.
-                    let _gone = done.send(());
+                    let _gone = done.send(self.left());
+                }
+                Ok(Message::Finish(done)) => {
+                    let left = self.finish();
+                    let _gone = done.send(left);
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Err(RecvTimeoutError::Disconnected) => break,
             }
             self.tick(now);
         }
-        // The program ends: what was only counted is told now.
+        self.finish().tell();
+    }
+
+    /// The program ends: what was only counted is told now.
+    fn finish(&mut self) -> Left {
         let rest = self.ledger.rest(self.start.elapsed());
         self.send_digest(&rest);
         self.send_unsent();
-        if !self.unsent.is_empty() {
-            let mails = self.unsent.len();
-            tracing::warn!(target: "backstop::mail", mails, "mails to administrators were never sent");
+        self.left()
+    }
+
+    fn left(&self) -> Left {
+        Left {
+            mails: self.unsent.len() as u64 + self.lost,
+            errors: self.dropped.load(Ordering::Relaxed),
         }
     }
 
@@ -671,6 +780,51 @@ mod tests {
         }
         assert_eq!(ledger.problems.len(), PROBLEMS_MAX + 1);
         assert_eq!(ledger.problems[&0].count, 10);
+    }
+
+    #[test]
+    fn flush_keeps_its_time_while_the_queue_is_full() {
+        // Connections are made, but nobody says a word: the thread is stuck with its first mail.
+        let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = silent.local_addr().unwrap().port();
+        let mailer = Mailer::smtp(&format!("smtp://127.0.0.1:{port}")).unwrap();
+        let admins = Admins::new(mailer, "shop@example.com", ["ada@example.com"]);
+        admins.send(Message::Logged(report(0)));
+        let _stuck = silent.accept().unwrap();
+        for number in 1..=QUEUE_MAX as u64 {
+            admins.send(Message::Logged(report(number)));
+        }
+        assert!(!admins.flush(Duration::ZERO));
+        // The thread has not moved: what is put now finds the queue as full as before.
+        admins.send(Message::Logged(report(0)));
+        assert_eq!(admins.thread.dropped.load(Ordering::Relaxed), 1);
+    }
+
+    #[test]
+    fn what_was_counted_is_mailed_at_the_end() {
+        let mailer = Mailer::memory();
+        let admins = Admins::new(mailer.clone(), "shop@example.com", ["ada@example.com"]);
+        for _ in 0..3 {
+            admins.send(Message::Logged(report(1)));
+        }
+        assert!(admins.flush(Duration::from_secs(60)));
+        assert_eq!(mailer.sent().len(), 1);
+        let until = Instant::now() + Duration::from_secs(60);
+        let left = admins.thread.ask(Message::Finish, until);
+        assert_eq!(
+            left,
+            Some(Left {
+                mails: 0,
+                errors: 0
+            })
+        );
+        let sent = mailer.sent();
+        assert_eq!(sent.len(), 2);
+        assert!(
+            sent[1].contains("2 more errors, one problem"),
+            "{}",
+            sent[1]
+        );
     }
 
     #[test]

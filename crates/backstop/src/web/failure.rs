@@ -68,6 +68,11 @@ impl Failure {
         self.request.client_address
     }
 
+    /// Tells whether the app is in debug mode.
+    pub(crate) fn is_for_developers(&self) -> bool {
+        self.core.switches.debug
+    }
+
     pub(crate) fn with_error(&self, error: Error) -> Self {
         Self {
             error,

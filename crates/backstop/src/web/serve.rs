@@ -25,7 +25,7 @@ use crate::web::app::App;
 use crate::web::debugger::Debugger;
 use crate::web::reload::{self, Watching};
 use crate::web::scope::SetupError;
-use crate::{capture, report};
+use crate::{capture, mail, report};
 
 /// A client that needs longer for its headers does not want an answer.
 const HEADERS_TIMEOUT: Duration = Duration::from_secs(30);
@@ -35,6 +35,9 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// How long the last reports may take.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// How long the last mails may take: a mail server answers each in several steps.
+const MAIL_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// When no connection can be accepted (no free file descriptors), trying at once is of no use.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -111,7 +114,9 @@ pub async fn serve_until(
         tracing::warn!(target: "backstop::server", "requests were still running and are cut off");
     }
     // What failed last is often why the program ends; a failing wait is no reason not to end.
-    let _sent = tokio::task::spawn_blocking(|| report::flush(FLUSH_TIMEOUT)).await;
+    let reports = tokio::task::spawn_blocking(|| report::flush(FLUSH_TIMEOUT));
+    let mails = tokio::task::spawn_blocking(|| mail::finish(MAIL_TIMEOUT));
+    let _sent = tokio::join!(reports, mails);
     Ok(())
 }
 
@@ -415,7 +420,8 @@ impl Run {
 
     async fn start(self) -> Result<(), RunError> {
         let plan = self.plan(|name| std::env::var(name).ok());
-        let mut app = self.app.configure(|config| config.set("DEBUG", plan.debug));
+        let mut app = self.app;
+        app.config_mut().set("DEBUG", plan.debug);
         for warning in app.config().warnings() {
             eprintln!(" * {warning}");
         }

@@ -249,3 +249,20 @@ async fn a_negotiated_page_says_what_it_depends_on() {
             .contains_key("vary")
     );
 }
+
+#[tokio::test]
+async fn mail_depends_on_how_the_app_is_built() {
+    use backstop::mail::{Admins, Mailer};
+    use std::time::Duration;
+    for debug in [true, false] {
+        let mailer = Mailer::memory();
+        let admins = Admins::new(mailer.clone(), "shop@example.com", ["ada@example.com"]);
+        let app = app_that(refused)
+            .configure(|config| config.set("DEBUG", !debug))
+            .init(&admins)
+            .configure(|config| config.set("DEBUG", debug));
+        assert_eq!(fetch(app, "/x").await.status, 500);
+        assert!(admins.flush(Duration::from_secs(60)));
+        assert_eq!(mailer.sent().is_empty(), debug);
+    }
+}

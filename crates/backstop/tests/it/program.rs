@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::routing::get;
+use backstop::mail::{Admins, Mailer};
 use backstop::{App, Caught, HttpError, Result};
 
 /// Says which program this process is to be.
@@ -25,6 +26,20 @@ async fn program() {
     };
     let run = app().run("127.0.0.1:0");
     let ended = match name.as_str() {
+        "mails" => {
+            let mailer = Mailer::directory("mails");
+            let admins = Admins::new(mailer, "shop@example.com", ["ada@example.com"]);
+            app().init(&admins).run("127.0.0.1:0").await
+        }
+        "mails-to-nobody" => {
+            let nobody = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+            let port = nobody.local_addr().unwrap().port();
+            drop(nobody);
+            let mailer = Mailer::smtp(&format!("smtp://127.0.0.1:{port}")).unwrap();
+            let admins = Admins::new(mailer, "shop@example.com", ["ada@example.com"]);
+            backstop::log::init(backstop::log::Form::Text);
+            app().init(&admins).run("127.0.0.1:0").await
+        }
         "debug" => run.debug(true).use_reloader(false).await,
         "plain" => run.await,
         "external" => {

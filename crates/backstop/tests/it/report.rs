@@ -568,6 +568,7 @@ async fn what_a_view_says_ends_with_its_request() {
 #[tokio::test]
 async fn a_server_that_ends_sends_its_last_reports() {
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let _alone = crate::MAILS.lock().await;
     // A static tracker is never dropped, so nothing else would wait for it.
     let collector = Collector::new();
     let client = Client::collecting(&collector);

@@ -35,6 +35,41 @@ fn an_idle_connection_does_not_keep_the_server() {
 }
 
 #[test]
+fn mail_to_administrators_leaves_before_the_end() {
+    let (mut program, folder) = start("mails");
+    for _ in 0..3 {
+        assert_eq!(program.ask("/broken", &[]).status, 500);
+    }
+    program.signal("TERM");
+    assert_eq!(program.process.wait().unwrap().code(), Some(0));
+    let mut mails: Vec<String> = std::fs::read_dir(folder.0.join("mails"))
+        .unwrap()
+        .map(|entry| std::fs::read_to_string(entry.unwrap().path()).unwrap())
+        .collect();
+    mails.sort_by_key(|mail| mail.contains("more errors"));
+    assert_eq!(mails.len(), 2, "{mails:#?}");
+    assert!(mails[0].contains("Subject: Application Error\r\n"));
+    assert!(mails[1].contains("Subject: Application Error: 2 more errors, one problem\r\n"));
+}
+
+#[test]
+fn mail_that_never_left_is_said_in_the_log() {
+    let (mut program, _folder) = start("mails-to-nobody");
+    assert_eq!(program.ask("/broken", &[]).status, 500);
+    program.signal("TERM");
+    assert_eq!(program.process.wait().unwrap().code(), Some(0));
+    while !program.said.iter().any(|line| line.contains("mails=1")) {
+        program.wait_for("");
+    }
+    assert!(
+        program
+            .said
+            .iter()
+            .any(|line| line.ends_with("mails to administrators were never sent"))
+    );
+}
+
+#[test]
 fn what_is_no_http_is_answered_and_the_server_goes_on() {
     let (program, _folder) = start("plain");
     assert_eq!(program.send("nonsense\r\n\r\n").status, 400);

@@ -15,6 +15,7 @@ use super::errors::{Classes, list, text};
 use super::run::{Answer, request, send};
 
 pub(crate) fn run(case: &Value, about: &Value) -> Result<(), String> {
+    let _alone = crate::MAILS.blocking_lock();
     let described = &case["mail"];
     let memory = Mailer::memory();
     let mailer = match described["server"].as_str() {
