@@ -543,6 +543,12 @@ pub mod errors {
         pub struct ClientDisconnected: BadRequest = "The request ended before it was complete."
     }
     crate::http_error! {
+        /// The request names its host in a way that cannot be read; a kind of 400.
+        ///
+        /// For applications that choose by host; nothing here raises it.
+        pub struct BadHost: BadRequest = "The request names no host that can be read."
+    }
+    crate::http_error! {
         /// The request's host is none that this application answers for; a kind of 400.
         pub struct SecurityError: BadRequest = "The server does not answer for this host."
     }

@@ -169,16 +169,14 @@ impl Visit for Fields {
     }
 
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
-        let text = format!("{value:?}");
+        let text = escape_controls(&format!("{value:?}"));
         match field.name() {
-            "message" => self.message = escape_controls(&text),
+            "message" => self.message = text,
             "error" => self.error = Some(text),
             "error_kind" => self.kind = Some(text),
             "error_place" => self.place = Some(text),
             "caused_by" => self.causes = Some(text),
-            name => self
-                .others
-                .push(format!("{name}={}", escape_controls(&text))),
+            name => self.others.push(format!("{name}={text}")),
         }
     }
 }
@@ -197,7 +195,9 @@ pub(crate) fn unhandled(failure: &Failure) {
         error_kind = error.kind_name(),
         caused_by = Causes::of(error),
         error_place = error.place(),
-        error_context = error.context().map(tracing::field::display),
+        error_context = error
+            .context()
+            .map(|first| tracing::field::display(escape_controls(&first.to_string()))),
         "Exception on {} [{}]",
         escape_controls(&failure.path()),
         failure.method(),

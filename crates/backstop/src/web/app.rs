@@ -170,10 +170,8 @@ impl<S: Clone + Send + Sync + 'static> App<S> {
         kind: &Kind,
         handler: H,
     ) -> Self {
-        let outcome = self.open("an error handler");
-        match outcome {
-            Ok(()) => self.scope.by_kind(kind, handler),
-            Err(refusal) => self.refusals.push(refusal),
+        if self.admits("an error handler") {
+            self.scope.by_kind(kind, handler);
         }
         self
     }
@@ -258,7 +256,9 @@ impl<S: Clone + Send + Sync + 'static> App<S> {
     /// changes.
     #[doc(alias = "got_request_exception")]
     pub fn on_unhandled(mut self, listener: impl Fn(&Failure) + Send + Sync + 'static) -> Self {
-        self.listeners.push(Arc::new(listener));
+        if self.admits("a listener") {
+            self.listeners.push(Arc::new(listener));
+        }
         self
     }
 
@@ -268,7 +268,9 @@ impl<S: Clone + Send + Sync + 'static> App<S> {
     /// These are unhandled errors, HTTP errors of 500 and above, and bodies that failed while
     /// they were streamed; each once.
     pub fn on_report(mut self, reporter: impl Fn(&Failure) + Send + Sync + 'static) -> Self {
-        self.reporters.push(Arc::new(reporter));
+        if self.admits("a reporter") {
+            self.reporters.push(Arc::new(reporter));
+        }
         self
     }
 
@@ -277,7 +279,9 @@ impl<S: Clone + Send + Sync + 'static> App<S> {
     /// [`Tracker::init_app`](crate::report::Tracker::init_app) does this and reports what nobody
     /// handles.
     pub fn client(mut self, client: Client) -> Self {
-        self.client = Some(client);
+        if self.admits("a client") {
+            self.client = Some(client);
+        }
         self
     }
 
@@ -320,6 +324,7 @@ impl<S: Clone + Send + Sync + 'static> App<S> {
         {
             return Err(SetupError::DuplicateBlueprint(blueprint.name));
         }
+        take_app_wide(&blueprint, &mut self.scope);
         self.blueprints.push((blueprint, prefix.into()));
         Ok(())
     }
@@ -331,7 +336,10 @@ impl<S: Clone + Send + Sync + 'static> App<S> {
 
     /// Tells which handler would run for an error at a path, and why.
     ///
-    /// The path chooses the blueprint by its prefix; whether there is a route is not checked.
+    /// The path chooses the blueprint by its prefix; whether there is a route is not checked, so a
+    /// blueprint without a prefix is not found.
+    /// For an error without a code and without a handler, the handler of the 500 that is made of
+    /// it is told.
     ///
     /// # Example
     ///
@@ -354,16 +362,49 @@ impl<S: Clone + Send + Sync + 'static> App<S> {
     /// ```
     #[track_caller]
     pub fn explain(&self, error: impl Into<Error>, path: &str) -> Explanation {
-        let error = error.into();
-        let mut inner = Vec::new();
-        scopes_of(&self.blueprints, "", path, "", &mut inner);
+        let mut owner: Option<((usize, usize), Chain<'_, S>)> = None;
+        for chain in self.chains() {
+            let Some(fit) = fit(&chain.prefix, path) else {
+                continue;
+            };
+            // Of equals the outermost and first: what is inside has the same prefix and more.
+            if fit.0 > 0 && owner.as_ref().is_none_or(|(best, _)| fit > *best) {
+                owner = Some((fit, chain));
+            }
+        }
+        self.explain_in(owner.map(|(_, chain)| chain), &error.into())
+    }
+
+    /// Tells which handler was asked for a failure, whose blueprint is known.
+    pub(crate) fn explain_failure(&self, failure: &Failure) -> Explanation {
+        let chain = failure.blueprint().and_then(|blueprint| {
+            self.chains()
+                .into_iter()
+                .find(|chain| chain.name() == blueprint)
+        });
+        self.explain_in(chain, failure.error())
+    }
+
+    fn explain_in(&self, chain: Option<Chain<'_, S>>, error: &Error) -> Explanation {
+        let inner = chain.map(|chain| chain.scopes).unwrap_or_default();
         let mut scopes: Vec<(&str, &Table<Pending<S>>)> = inner
             .iter()
             .rev()
             .map(|(name, table)| (name.as_str(), *table))
             .collect();
         scopes.push(("app", &self.scope.table));
-        explain::explain(&scopes, &error, |pending| pending.on.to_string())
+        let propagates = Switches::of(&self.config).is_ok_and(|switches| switches.propagates);
+        explain::explain(&scopes, error, propagates, |pending| pending.on.to_string())
+    }
+
+    fn chains(&self) -> Vec<Chain<'_, S>> {
+        let mut all = Vec::new();
+        let app = Chain {
+            prefix: String::new(),
+            scopes: Vec::new(),
+        };
+        chains_inside(&self.blueprints, &app, &mut all);
+        all
     }
 
     /// Changes the settings.
@@ -374,7 +415,9 @@ impl<S: Clone + Send + Sync + 'static> App<S> {
     /// `REPORT_SERVER_ERRORS` (off: HTTP errors of 500 and above are not logged and reported) and
     /// `NEGOTIATE_ERROR_PAGES` (off: error pages are always HTML).
     pub fn configure(mut self, change: impl FnOnce(&mut Config)) -> Self {
-        change(&mut self.config);
+        if self.admits("a setting") {
+            change(&mut self.config);
+        }
         self
     }
 
@@ -402,9 +445,11 @@ impl<S: Clone + Send + Sync + 'static> App<S> {
     /// # Ok(()) }
     /// ```
     pub fn error_template(mut self, name: impl Into<String>, source: impl Into<String>) -> Self {
-        let templates = self.templates.get_or_insert_with(Templates::new);
-        let outcome = templates.add(name.into(), source.into());
-        self.refusals.extend(outcome.err());
+        if self.admits("an error page") {
+            let templates = self.templates.get_or_insert_with(Templates::new);
+            let outcome = templates.add(name.into(), source.into());
+            self.refusals.extend(outcome.err());
+        }
         self
     }
 
@@ -454,6 +499,14 @@ impl<S: Clone + Send + Sync + 'static> App<S> {
             Ok(())
         }
     }
+
+    /// Tells whether something can still be registered; the refusal is told by the next build.
+    fn admits(&mut self, what: &'static str) -> bool {
+        let outcome = self.open(what);
+        let admitted = outcome.is_ok();
+        self.refusals.extend(outcome.err());
+        admitted
+    }
 }
 
 impl App {
@@ -490,10 +543,7 @@ impl App {
         if !self.reporters.is_empty() {
             crate::capture::warm_up();
         }
-        let mut app_scope = self.scope.clone();
-        for (blueprint, _) in &self.blueprints {
-            take_app_wide(blueprint, &mut app_scope);
-        }
+        let app_scope = self.scope.clone();
         let wants_extensions =
             app_scope.extracts || self.blueprints.iter().any(|(child, _)| extracts(child));
         let core = Arc::new(Core {
@@ -536,29 +586,57 @@ impl<S> fmt::Debug for App<S> {
     }
 }
 
-/// The blueprints that own a path, outermost first: those whose prefix it has.
-fn scopes_of<'a, S>(
-    blueprints: &'a [(Blueprint<S>, String)],
-    outer_prefix: &str,
-    path: &str,
-    outer_name: &str,
-    scopes: &mut Vec<(String, &'a Table<Pending<S>>)>,
-) {
-    let prefix_of = |prefix: &str| format!("{outer_prefix}{}", prefix.trim_end_matches('/'));
-    let owner = blueprints
-        .iter()
-        .map(|(blueprint, prefix)| (blueprint, prefix_of(prefix)))
-        .filter(|(_, prefix)| {
-            path.strip_prefix(prefix.as_str())
-                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        })
-        .max_by_key(|(_, prefix)| prefix.len());
-    if let Some((blueprint, prefix)) = owner {
-        let name = format!("{outer_name}{}", blueprint.name);
-        scopes.push((name.clone(), &blueprint.scope.table));
-        let inside = format!("{name}.");
-        scopes_of(&blueprint.children, &prefix, path, &inside, scopes);
+/// A blueprint with those around it.
+#[derive(Clone)]
+struct Chain<'a, S> {
+    prefix: String,
+    /// Dotted names and handlers, outermost first.
+    scopes: Vec<(String, &'a Table<Pending<S>>)>,
+}
+
+impl<S> Chain<'_, S> {
+    /// The dotted name of the innermost blueprint.
+    fn name(&self) -> &str {
+        self.scopes.last().map_or("", |(name, _)| name.as_str())
     }
+}
+
+/// Lists blueprints and all inside them, each before its children.
+fn chains_inside<'a, S: Clone>(
+    blueprints: &'a [(Blueprint<S>, String)],
+    outer: &Chain<'a, S>,
+    all: &mut Vec<Chain<'a, S>>,
+) {
+    for (blueprint, prefix) in blueprints {
+        let mut chain = outer.clone();
+        chain.prefix.push_str(prefix.trim_end_matches('/'));
+        let name = match outer.name() {
+            "" => blueprint.name.clone(),
+            outer => format!("{outer}.{}", blueprint.name),
+        };
+        chain.scopes.push((name, &blueprint.scope.table));
+        all.push(chain.clone());
+        chains_inside(&blueprint.children, &chain, all);
+    }
+}
+
+/// How well a prefix fits a path: how many segments it has, and how many of them are no
+/// `{captures}`. `None` if it does not fit.
+fn fit(prefix: &str, path: &str) -> Option<(usize, usize)> {
+    let mut segments = path.split('/').skip(1);
+    let mut fit = (0, 0);
+    for wanted in prefix.split('/').skip(1) {
+        let segment = segments.next()?;
+        let is_capture = wanted.starts_with('{') && !wanted.starts_with("{{");
+        if is_capture {
+            (!segment.is_empty()).then_some(())?;
+        } else {
+            (segment == wanted).then_some(())?;
+            fit.1 += 1;
+        }
+        fit.0 += 1;
+    }
+    Some(fit)
 }
 
 /// Refuses a blueprint that was named or set up wrongly, or that has such a child.
@@ -619,7 +697,7 @@ fn warnings_in<S: Clone + Send + Sync + 'static>(
 }
 
 /// Gives the app what blueprints registered for the whole of it.
-fn take_app_wide(blueprint: &Blueprint, app: &mut Scope<()>) {
+fn take_app_wide<S: Clone + Send + Sync + 'static>(blueprint: &Blueprint<S>, app: &mut Scope<S>) {
     app.absorb(&blueprint.app_wide);
     for (child, _) in &blueprint.children {
         take_app_wide(child, app);

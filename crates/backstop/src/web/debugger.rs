@@ -177,9 +177,7 @@ impl Debugger {
         event::complete(&mut event, &Options::default());
         Scrubber::default().event(&mut event);
         let path = failure.path();
-        let explanation = self
-            .app
-            .explain(failure.error().clone(), failure.uri().path());
+        let explanation = self.app.explain_failure(failure);
         let kept = Arc::new(Kept {
             id: random_text(),
             headline: Headline {

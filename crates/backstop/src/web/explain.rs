@@ -2,8 +2,8 @@
 
 use std::fmt;
 
-use crate::Error;
 use crate::web::handlers::{Table, Why, find};
+use crate::{Error, HttpError};
 
 /// Which handler would run for an error at a path, and what was looked for before.
 ///
@@ -40,11 +40,44 @@ impl fmt::Display for Explanation {
     }
 }
 
-/// Asks [`find`] itself, so that the explanation cannot differ from what happens.
+/// Explains what becomes of an error, and of the 500 that is made of it if nobody handles it.
+///
+/// `propagates` tells that an unhandled error leaves the app instead.
 pub(crate) fn explain<H: Clone>(
     scopes: &[(&str, &Table<H>)],
     error: &Error,
+    propagates: bool,
     on: impl Fn(&H) -> String,
+) -> Explanation {
+    let mut explanation = look_up(scopes, error, &on);
+    if explanation.handler.is_some() || error.code().is_some() {
+        return explanation;
+    }
+    let as_500 = look_up(
+        scopes,
+        &Error::from(HttpError::internal(error.clone())),
+        &on,
+    );
+    if as_500.handler.is_some() {
+        let unhandled = if propagates {
+            "the error is unhandled: it is logged and leaves the app; where errors do not \
+             propagate it becomes a 500"
+        } else {
+            "the error is unhandled: it is logged and becomes a 500"
+        };
+        explanation.steps.push(unhandled.to_owned());
+        explanation.steps.extend(as_500.steps);
+        explanation.handler = as_500.handler;
+        explanation.why = as_500.why;
+    }
+    explanation
+}
+
+/// Asks [`find`] itself, so that the explanation cannot differ from what happens.
+fn look_up<H: Clone>(
+    scopes: &[(&str, &Table<H>)],
+    error: &Error,
+    on: &impl Fn(&H) -> String,
 ) -> Explanation {
     let tables: Vec<&Table<H>> = scopes.iter().map(|(_, table)| *table).collect();
     let found = find(&tables, error);

@@ -92,12 +92,13 @@ impl<H: Clone> Table<H> {
     pub(crate) fn insert(&mut self, on: On, handler: H) -> Option<H> {
         let selector = match on {
             On::Code(code) => {
+                // One slot with the standard type, whose handler ends here for causes as well.
+                self.hide_no_more(kind::Kind::of_code(code).key());
                 return self.coded(code).any.replace(handler);
             }
             On::Kind(selector) => selector,
         };
-        self.hidden
-            .retain(|hidden| hidden.selector.key != selector.key);
+        self.hide_no_more(selector.key);
         if !selector.exact && selector.key != Key::ANY && selector.key != Key::HTTP {
             self.hidden.push(Hidden {
                 selector: selector.clone(),
@@ -119,6 +120,11 @@ impl<H: Clone> Table<H> {
         replaced.map(|registered| registered.handler)
     }
 
+    /// Forgets who takes errors that were caused by one of this kind.
+    fn hide_no_more(&mut self, key: Key) {
+        self.hidden.retain(|hidden| hidden.selector.key != key);
+    }
+
     fn coded(&mut self, code: u16) -> &mut Coded<H> {
         self.codes.entry(code).or_insert_with(|| Coded {
             kinds: Keys::default(),
@@ -126,21 +132,24 @@ impl<H: Clone> Table<H> {
         })
     }
 
-    /// Adds the handlers of another table; they replace those of the same slots.
-    pub(crate) fn absorb(&mut self, other: &Self) {
+    /// Adds the handlers of another table; they replace those of the same slots, which are given
+    /// back, each with the one that took its place.
+    pub(crate) fn absorb(&mut self, other: &Self) -> Vec<(H, H)> {
+        let mut replaced = Vec::new();
         for (&code, coded) in &other.codes {
-            let mine = self.coded(code);
-            mine.kinds.extend(coded.kinds.clone());
-            if coded.any.is_some() {
-                mine.any.clone_from(&coded.any);
+            if let Some(handler) = &coded.any {
+                self.hide_no_more(kind::Kind::of_code(code).key());
+                let earlier = self.coded(code).any.replace(handler.clone());
+                replaced.extend(earlier.map(|earlier| (earlier, handler.clone())));
             }
+            absorb_keys(&mut self.coded(code).kinds, &coded.kinds, &mut replaced);
         }
-        self.kinds.extend(other.kinds.clone());
+        absorb_keys(&mut self.kinds, &other.kinds, &mut replaced);
         for hidden in &other.hidden {
-            self.hidden
-                .retain(|mine| mine.selector.key != hidden.selector.key);
+            self.hide_no_more(hidden.selector.key);
             self.hidden.push(hidden.clone());
         }
+        replaced
     }
 
     /// Applies a function to every handler.
@@ -264,6 +273,14 @@ impl<H: Clone> Table<H> {
         }
         let (kind, _) = kind::declared_for(error)?;
         kind.line().iter().copied().find_map(by_key)
+    }
+}
+
+fn absorb_keys<H: Clone>(mine: &mut Keys<H>, other: &Keys<H>, replaced: &mut Vec<(H, H)>) {
+    for (&key, registered) in other {
+        if let Some(earlier) = mine.insert(key, registered.clone()) {
+            replaced.push((earlier.handler, registered.handler.clone()));
+        }
     }
 }
 

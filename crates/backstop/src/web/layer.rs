@@ -190,7 +190,7 @@ impl std::fmt::Debug for Core {
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Switches {
     pub(crate) debug: bool,
-    propagates: bool,
+    pub(crate) propagates: bool,
     trap_http_exceptions: bool,
     trap_bad_request_errors: Option<bool>,
     trusted_hosts: Option<Vec<String>>,

@@ -131,7 +131,13 @@ impl<S: Clone + Send + Sync + 'static> Scope<S> {
 
     /// Adds what another scope has, after what is here.
     pub(crate) fn absorb(&mut self, other: &Self) {
-        self.table.absorb(&other.table);
+        let replaced = self.table.absorb(&other.table);
+        // A blueprint that is registered twice replaces its own handlers with the same ones.
+        let others = replaced
+            .iter()
+            .filter(|(earlier, later)| !Arc::ptr_eq(&earlier.on, &later.on));
+        self.replaced
+            .extend(others.map(|(earlier, _)| earlier.on.to_string()));
         self.hooks.before.extend(other.hooks.before.iter().cloned());
         self.hooks.after.extend(other.hooks.after.iter().cloned());
         self.hooks

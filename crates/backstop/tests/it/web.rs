@@ -340,6 +340,42 @@ async fn rejections_reach_handlers_by_code_and_by_type() {
 }
 
 #[tokio::test]
+async fn only_the_connection_tells_that_a_client_left() {
+    use std::io::Write;
+    let kinds = Arc::new(Mutex::new(Vec::new()));
+    let app = |kinds: Arc<Mutex<Vec<String>>>| {
+        shop().error_handler(400, move |e: Caught| {
+            kinds.lock().unwrap().push(e.kind_name().to_owned());
+            e
+        })
+    };
+    // As from a layer that decompresses: the data ended, the client is still there.
+    let truncated = io::Error::from(ErrorKind::UnexpectedEof);
+    let request = Request::post("/add")
+        .header("content-type", "application/json")
+        .body(Body::new(Broken(Some(truncated))))
+        .unwrap();
+    let router = app(Arc::clone(&kinds)).into_router().unwrap();
+    assert_eq!(send(router.clone(), request).await.status, 400);
+    assert_eq!(*kinds.lock().unwrap(), ["BadRequest"]);
+
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let server = tokio::spawn(axum::serve(listener, router).into_future());
+    let left = tokio::task::spawn_blocking(move || {
+        let mut stream = std::net::TcpStream::connect(address).unwrap();
+        let head = "POST /add HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n";
+        write!(stream, "{head}Content-Length: 10\r\n\r\n[").unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        // The end of the connection comes after the view.
+        io::Read::read_to_end(&mut stream, &mut Vec::new())
+    });
+    let _ended = left.await.unwrap();
+    server.abort();
+    assert_eq!(*kinds.lock().unwrap(), ["BadRequest", "ClientDisconnected"]);
+}
+
+#[tokio::test]
 async fn a_missing_field_is_a_kind_of_its_own() {
     let app = shop().error_handler_for(|e: Caught<backstop::errors::BadRequestKeyError>| {
         e.kind_name().to_owned()
@@ -457,7 +493,7 @@ async fn propagated_errors_are_found_in_the_response() {
 #[tokio::test]
 async fn a_stream_that_fails_at_once_is_a_500() {
     async fn broken() -> Body {
-        Body::new(Broken)
+        Body::new(Broken(Some(io::Error::other("disk"))))
     }
     let app = App::new(Router::new().route("/x", get(broken)));
     let answer = fetch(app, "/x").await;
@@ -465,17 +501,17 @@ async fn a_stream_that_fails_at_once_is_a_500() {
 }
 
 /// A body that fails with its first piece.
-struct Broken;
+struct Broken(Option<io::Error>);
 
 impl http_body::Body for Broken {
     type Data = axum::body::Bytes;
     type Error = io::Error;
 
     fn poll_frame(
-        self: std::pin::Pin<&mut Self>,
+        mut self: std::pin::Pin<&mut Self>,
         _: &mut std::task::Context<'_>,
     ) -> std::task::Poll<Option<io::Result<http_body::Frame<Self::Data>>>> {
-        std::task::Poll::Ready(Some(Err(io::Error::other("disk"))))
+        std::task::Poll::Ready(self.0.take().map(Err))
     }
 }
 
@@ -509,6 +545,80 @@ fn refusals_are_errors() {
         app.register_error_handler(404, |_: Caught| "").unwrap_err(),
         SetupError::AlreadyBuilt("an error handler")
     );
+    let app: App =
+        App::new(Router::new()).configure(|config| config.set("BARE_STATUS", "replaced"));
+    assert_eq!(
+        app.into_router().unwrap_err(),
+        SetupError::Setting(
+            "BARE_STATUS must be empty, replace or leave, but is \"replaced\"".to_owned()
+        )
+    );
+}
+
+#[test]
+fn nothing_can_be_added_to_an_app_that_was_built() {
+    use backstop::report::{Client, Collector};
+    type Addition = fn(App) -> App;
+    let additions: [(&str, Addition); 6] = [
+        ("a listener", |app| app.on_unhandled(|_| ())),
+        ("a reporter", |app| app.on_report(|_| ())),
+        ("a client", |app| {
+            app.client(Client::collecting(&Collector::new()))
+        }),
+        ("a setting", |app| {
+            app.configure(|config| config.set("TESTING", true))
+        }),
+        ("an error page", |app| app.error_template("404.html", "")),
+        ("an error handler", |app| {
+            app.error_handler_for_kind(&backstop::Kind::of::<NotFound>(), |_: Caught| "")
+        }),
+    ];
+    for (what, add) in additions {
+        let mut app: App = App::new(Router::new());
+        let _router = app.build().unwrap();
+        let refusal = add(app).into_router().unwrap_err();
+        assert_eq!(refusal, SetupError::AlreadyBuilt(what));
+    }
+}
+
+#[tokio::test]
+async fn the_later_of_a_code_and_its_type_also_takes_causes() {
+    fn caused() -> Result<String> {
+        Err(io::Error::other(NotFound))?
+    }
+    let app = || app_that(caused).error_handler_for(|_: Caught<NotFound>| "by type");
+    assert_eq!(fetch(app(), "/x").await.body, "by type");
+    // A code takes what has it, not what was caused by it: so does the slot from now on.
+    let later = app().error_handler(404, |_: Caught| "by code");
+    assert_eq!(fetch(later, "/x").await.status, 500);
+    let wide = Blueprint::new("wide", Router::new()).app_error_handler(404, |_: Caught| "wide");
+    assert_eq!(fetch(app().register(wide, ""), "/x").await.status, 500);
+}
+
+#[tokio::test]
+async fn the_last_registration_for_the_whole_app_wins() {
+    let shop = || {
+        Blueprint::new("shop", Router::new().route("/s", get(|| async {})))
+            .app_error_handler(404, |_: Caught| "shop's")
+    };
+    let app = || App::new(Router::new());
+    let by_app = |app: App| app.error_handler(404, |_: Caught| "app's");
+    assert_eq!(
+        fetch(by_app(app()).register(shop(), ""), "/x").await.body,
+        "shop's"
+    );
+    assert_eq!(
+        fetch(by_app(app().register(shop(), "")), "/x").await.body,
+        "app's"
+    );
+
+    let replaced = ["of two handlers for 404 in app the first never runs"];
+    assert_eq!(by_app(app()).register(shop(), "").warnings(), replaced);
+    let shop = shop();
+    let twice = app()
+        .register(shop.clone(), "/a")
+        .register_as(shop, "again", "/b");
+    assert!(twice.warnings().is_empty(), "{:?}", twice.warnings());
 }
 
 #[test]
@@ -551,6 +661,52 @@ fn explanations_tell_what_was_looked_for() {
         found
             .to_string()
             .ends_with("no handler runs: the default page of 404 is shown")
+    );
+}
+
+#[test]
+fn explanations_name_the_blueprint_that_owns_the_path() {
+    let named = |name: &str| {
+        Blueprint::new(name, Router::new()).error_handler_for(|_: Caught<HttpError>| "")
+    };
+    let app: App = App::new(Router::new())
+        .register(named("plain"), "")
+        .register(
+            named("user").register(named("posts"), "/posts"),
+            "/users/{id}",
+        )
+        .register(named("me"), "/users/me/")
+        .error_handler_for(|_: Caught| "");
+    let scope = |path: &str| {
+        let found = app.explain(HttpError::new(404), path);
+        found.scope().map(str::to_owned).unwrap()
+    };
+    assert_eq!(scope("/users/5/x"), "user");
+    assert_eq!(scope("/users/5/posts/1"), "user.posts");
+    assert_eq!(scope("/users/me/x"), "me");
+    assert_eq!(scope("/users//x"), "app");
+    assert_eq!(scope("/users"), "app");
+    assert_eq!(scope("/about"), "app");
+}
+
+#[test]
+fn explanations_know_handlers_for_the_whole_app_and_for_the_500() {
+    let wide = Blueprint::new("wide", Router::new()).app_error_handler(500, |_: Caught| "");
+    let app: App = App::new(Router::new()).register(wide, "/wide");
+    let refused = || Error::from(io::Error::from(ErrorKind::ConnectionRefused));
+    let found = app.explain(refused(), "/x");
+    assert_eq!((found.handler(), found.scope()), (Some("500"), Some("app")));
+    assert_eq!(
+        found.to_string(),
+        "std::io::error::Error in app: none\n\
+         the error is unhandled: it is logged and becomes a 500\n\
+         the handler for 500 in app runs: it is registered for the error's code"
+    );
+    let app = app.configure(|config| config.set("TESTING", true));
+    let found = app.explain(refused(), "/x").to_string();
+    assert!(
+        found.contains("leaves the app; where errors do not propagate"),
+        "{found}"
     );
 }
 
