@@ -37,7 +37,10 @@ pub struct Doctor {
 impl Doctor {
     pub(crate) fn new(ability: Ability, finding: &str) -> Doctor {
         let advice = match ability {
-            Ability::Variables => None,
+            Ability::Variables => cfg!(panic = "abort").then_some(
+                "with `panic = \"abort\"` nothing says which owning values are alive, so all of \
+                 them are marked as perhaps moved",
+            ),
             _ if cfg!(not(all(target_os = "linux", target_arch = "x86_64"))) => {
                 Some("variables are read on x86-64 Linux only")
             }

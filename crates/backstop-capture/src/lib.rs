@@ -33,14 +33,19 @@
 //! | functions, files, lines, inlined calls | yes | yes |
 //! | variables of plain functions | all in scope | those the optimiser left somewhere |
 //! | variables of async functions that live across an `.await` | yes | yes, from the future itself |
-//! | values whose register a callee overwrote | said so, never guessed | said so, never guessed |
+//! | arguments and values whose register a callee overwrote | recovered where the code before the call proves them, else said so | the same |
+//! | arguments of inlined calls that were optimised out | | no |
 //! | moved or dropped owning values | marked, by what unwinding would drop | marked; more than need be |
 //! | anything with `panic = "abort"` | owning values are all marked | owning values are all marked |
 //! | trait objects of types without debug information | no | no |
 //!
 //! The debug information may be in the program, in a `.dwp` package beside it, behind a
-//! `.gnu_debuglink`, or in the build-id directory. With line tables only there are names and
+//! `.gnu_debuglink`, or in a build-id directory ([`debug_directory`]); DWARF 4 or 5, compressed
+//! or not. With line tables only there are names and
 //! lines, with a symbol table only names, else addresses.
+//!
+//! Source lines come from the program itself ([`embed_sources`]) or from the files, and
+//! [`is_stale`] tells, with DWARF 5, that a file is not what was compiled.
 //!
 //! Variables are read on x86-64 Linux. Elsewhere the stack is taken without variables, and
 //! each frame that should have had some says so.

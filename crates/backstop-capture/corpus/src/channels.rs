@@ -62,6 +62,7 @@ async fn pipeline(count: u16) -> usize {
     let mut seen = 0_usize;
     while let Some(job) = receiver.recv().await {
         seen += 1;
+        truth!("pipeline": handled, seen);
         let label = handle(&job, seen).await;
         handled.push(label);
         if job == Job::Stop {

@@ -60,7 +60,7 @@ fn identity(text: &str) {
     let address = url.as_str().to_owned();
     let known: Option<uuid::Uuid> = Some(id);
     truth!("identity": text, id, nil, several, address, known);
-    truth_as!("identity": url = url.as_str());
+    truth_as!("identity": url = format!("{:?}", url.as_str()));
     capture();
     black_box((id, nil, &several, &url, &address, known));
 }

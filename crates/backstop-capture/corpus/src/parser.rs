@@ -105,6 +105,7 @@ impl<'s> Parser<'s> {
     #[inline(never)]
     fn atom(&mut self, depth: usize) -> Tree<'s> {
         let position = self.at;
+        truth!("atom": depth, position);
         let token = self.tokens[position].clone();
         self.at += 1;
         match token {
@@ -136,6 +137,7 @@ impl<'s> Parser<'s> {
 
 #[inline(never)]
 fn evaluate(tree: &Tree<'_>, names: &HashMap<&str, f64>, depth: u32) -> Result<f64, String> {
+    truth!("evaluate": tree, depth);
     let result = match tree {
         Tree::Leaf(value) => *value,
         Tree::Variable(name) => {

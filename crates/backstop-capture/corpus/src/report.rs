@@ -1,7 +1,8 @@
 //! Compares what is captured with a debugger and with the programs' own `{:?}`.
 //!
-//! Run in this directory: `cargo run --bin report [PROFILE …]`; it needs `gdb` and writes
-//! `docs/capture.md` of the repository with the tables it prints.
+//! Run in this directory: `cargo run --bin report [BUILD …]`; it needs `gdb` and writes
+//! `docs/capture.md` of the repository with the tables it prints. With `values` among the
+//! arguments no debugger is started and nothing is written.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
@@ -36,7 +37,9 @@ const BUILDS: [Build; 9] = [
 const GDB_SECONDS: &str = "240";
 
 fn main() {
-    let asked: Vec<String> = std::env::args().skip(1).collect();
+    let (options, asked): (Vec<String>, Vec<String>) =
+        std::env::args().skip(1).partition(|argument| argument == "values");
+    let with_gdb = options.is_empty();
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR"));
     let truth_run = build(&root, &BUILDS[0], true);
     let names = programs(&truth_run);
@@ -60,19 +63,24 @@ fn main() {
             build(&root, kind, false)
         };
         for name in &names {
-            let (captured, debugger) = run_in_gdb(&root, &program, name);
             let plain = run(&program, name);
             // Where gdb fails the program ends early; its own run has everything.
-            tables.compare_with_gdb(profile, name, &captured, &debugger);
+            if with_gdb {
+                let (captured, debugger) = run_in_gdb(&root, &program, name);
+                tables.compare_with_gdb(profile, name, &captured, &debugger);
+            }
             let truth = &truth[name.as_str()];
             // The witness's own run, because hash tables have another order in every process.
             let plain = if is_truth { truth } else { &plain };
             tables.compare_with_truth(profile, name, plain, truth, truth);
         }
-        eprintln!("{profile} done");
+        eprintln!("{profile}: done");
     }
     let text = tables.text();
     println!("{text}");
+    if !with_gdb {
+        return;
+    }
     let path = root.join("../../../docs/capture.md");
     let Ok(old) = std::fs::read_to_string(&path) else {
         return;
@@ -271,6 +279,7 @@ struct Gdb {
     same: u32,
     differ: u32,
     lost: u32,
+    recovered: u32,
     missing: u32,
     marked: u32,
     more: u32,
@@ -316,6 +325,9 @@ impl Tables {
             row.real += 1;
             if var.state == "RegisterLost" {
                 row.lost += 1;
+            } else if var.origin == "Caller" {
+                // gdb shows what a callee left in the register.
+                row.recovered += 1;
             } else if matches!(var.state.as_str(), "Stale") {
                 row.marked += 1;
             } else if values.iter().any(|(_, raw)| is_same(&var.raw, raw)) {
@@ -449,15 +461,16 @@ impl Tables {
     fn write(&self, out: &mut String) -> std::fmt::Result {
         writeln!(
             out,
-            "\n### In-app variables against gdb, stopped at the same instruction\n"
+            "\n### In-app variables of {} programs against gdb, stopped at the same instruction\n",
+            self.programs
         )?;
         writeln!(
             out,
-            "| profile | both list | gdb has the whole value | same bytes | other bytes | register lost | marked stale | gdb only | only here |"
+            "| profile | both list | gdb has the whole value | same bytes | other bytes | register lost | recovered from a call | marked stale | gdb only | only here |"
         )?;
         writeln!(
             out,
-            "| --- | --- | --- | --- | --- | --- | --- | --- | --- |"
+            "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"
         )?;
         for Build { name: profile, .. } in BUILDS {
             let Some(row) = self.gdb.get(profile) else {
@@ -465,12 +478,13 @@ impl Tables {
             };
             writeln!(
                 out,
-                "| {profile} | {} | {} | {} | {} | {} | {} | {} | {} |",
+                "| {profile} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
                 row.listed,
                 row.real,
                 row.same,
                 row.differ,
                 row.lost,
+                row.recovered,
                 row.marked,
                 row.missing,
                 row.more

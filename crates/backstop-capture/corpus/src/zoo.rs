@@ -222,7 +222,7 @@ fn library() {
     let index: indexmap::IndexMap<&str, u8> = [("x", 1), ("y", 2)].into_iter().collect();
     truth!("library": small, spilled, status, method, bytes, index);
     truth_as!("library": value = json(&value), number = json(&number), negative = json(&negative), float = json(&float),
-        text = json(&text), array = json(&array), object = json(&object), url = url.as_str());
+        text = json(&text), array = json(&array), object = json(&object), url = format!("{:?}", url.as_str()));
     capture();
     black_box((
         &value, &number, &negative, &float, &text, &array, &object, &small, &spilled, &status,

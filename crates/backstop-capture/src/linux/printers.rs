@@ -137,6 +137,10 @@ impl Renderer<'_> {
             _ if is_fat => None,
             "alloc::vec::Vec" => self.vec(&part),
             "alloc::string::String" => self.vec_text(&part, true),
+            // What `Box<dyn Error>` makes of a text; private, so found by its last name alone.
+            _ if base.starts_with("alloc::boxed::") && base.ends_with("::StringError") => {
+                self.wrapped(&part)
+            }
             "std::ffi::os_str::OsString" | "std::path::PathBuf" => self.vec_text(&part, false),
             "alloc::collections::vec_deque::VecDeque" => self.vec_deque(&part),
             "std::collections::hash::map::HashMap" | "hashbrown::map::HashMap" => {
