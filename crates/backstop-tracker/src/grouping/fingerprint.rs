@@ -11,7 +11,7 @@ use backstop_protocol::{Event, Frame};
 use serde_json::Value;
 
 use super::RuleError;
-use super::matcher::{Matchers, messages, parse_matchers, stacks, unquote};
+use super::matcher::{Matchers, Misread, messages, parse_matchers, stacks, unquote};
 
 /// Values of a fingerprint; more are a mistake.
 const VALUES_MAX: usize = 32;
@@ -63,26 +63,19 @@ pub(super) fn fingerprint<'a>(
 
 /// Reads fingerprint rules, one a line; `#` begins a comment line.
 pub(super) fn parse(text: &str) -> Result<Vec<FingerprintRule>, RuleError> {
-    super::rules::numbered(text)
-        .map(|(number, line)| {
-            parse_line(line).map_err(|message| RuleError {
-                line: number,
-                message,
-            })
-        })
-        .collect()
+    super::rules::parse_lines(text, parse_line)
 }
 
 static SHIPPED: LazyLock<Vec<FingerprintRule>> = LazyLock::new(|| {
     parse(include_str!("data/fingerprint_rules.txt")).expect("a test reads the shipped rules")
 });
 
-fn parse_line(line: &str) -> Result<FingerprintRule, String> {
+fn parse_line(line: &str) -> Result<FingerprintRule, Misread> {
     let (matchers, rest) = parse_matchers(line)?;
+    let rest = rest.trim_start();
     let mut rest = rest
-        .trim_start()
         .strip_prefix("->")
-        .ok_or("expected \"->\"")?;
+        .ok_or_else(|| Misread::at(rest, "expected \"->\""))?;
     let mut rule = FingerprintRule {
         matchers,
         values: Vec::new(),
@@ -108,18 +101,23 @@ fn parse_line(line: &str) -> Result<FingerprintRule, String> {
         rest = after;
     }
     match rule.values.len() {
-        0 => Err("expected a fingerprint after \"->\"".into()),
+        0 => Err(Misread::at(rest, "expected a fingerprint after \"->\"")),
         1..=VALUES_MAX => Ok(rule),
-        _ => Err(format!("a fingerprint has at most {VALUES_MAX} values")),
+        _ => Err(Misread::at(
+            rest,
+            format!("a fingerprint has at most {VALUES_MAX} values"),
+        )),
     }
 }
 
 /// A value up to white space or a comma; inside of `{{ }}` both belong to it.
-fn bare_value(text: &str) -> Result<(String, &str), String> {
+fn bare_value(text: &str) -> Result<(String, &str), Misread> {
     let mut at = 0;
     while let Some(c) = text[at..].chars().next() {
         if text[at..].starts_with("{{") {
-            let end = text[at..].find("}}").ok_or("\"{{\" is not closed")?;
+            let end = text[at..]
+                .find("}}")
+                .ok_or_else(|| Misread::at(&text[at..], "\"{{\" is not closed"))?;
             at += end + 2;
         } else if c.is_whitespace() || c == ',' {
             break;
@@ -300,6 +298,14 @@ mod tests {
             Some(&["{{ colour }}"]),
         );
         check("# a comment\n\ntype:X -> y", None);
+        check(
+            "  !logger:* path:/srv/*/orders.py -> {{ stack.function }} {{error.type}}",
+            Some(&["show", "DatabaseError"]),
+        );
+        check("path:/srv/*.py -> not-below", None);
+        check("path:/srv/**.py -> below", Some(&["below"]));
+        check("path:orders.py -> relative", None);
+        check("stack.module:shop.* app:yes -> a,b", Some(&["a", "b"]));
     }
 
     #[test]
@@ -323,10 +329,28 @@ mod tests {
     }
 
     #[test]
-    fn errors_name_the_line() {
-        let error = parse("type:a -> b\ntype:a").unwrap_err();
-        assert_eq!(error.to_string(), "line 2: expected \"->\"");
-        assert_eq!(parse("type:a ->").unwrap_err().line, 1);
+    fn errors_name_line_and_column() {
+        for (rules, expected) in [
+            ("type:a -> b\n  type:a", "line 2, column 9: expected \"->\""),
+            (
+                "type:a ->",
+                "line 1, column 10: expected a fingerprint after \"->\"",
+            ),
+            (
+                "type:ä -> b {{ x",
+                "line 1, column 13: \"{{\" is not closed",
+            ),
+            (
+                "type:a title:b -> c",
+                "line 1, column 8: unknown matcher \"title\"",
+            ),
+            (
+                "type:a -> c title=\"b",
+                "line 1, column 19: a quote is not closed",
+            ),
+        ] {
+            assert_eq!(parse(rules).unwrap_err().to_string(), expected, "{rules}");
+        }
         assert!(!SHIPPED.is_empty());
     }
 }

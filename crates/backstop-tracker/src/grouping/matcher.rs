@@ -13,12 +13,73 @@ const PATTERN_BYTES_MAX: usize = 1024;
 /// Longer texts are matched by their beginning.
 const TEXT_BYTES_MAX: usize = 2048;
 
+/// Why a line is no rule, and how many bytes of it were left where that was seen.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Misread {
+    pub(super) left: usize,
+    pub(super) message: String,
+}
+
+impl Misread {
+    /// The failure to understand the line from `rest` on.
+    pub(super) fn at(rest: &str, message: impl Into<String>) -> Misread {
+        Misread {
+            left: rest.len(),
+            message: message.into(),
+        }
+    }
+}
+
 /// One condition: a key and what its value must look like.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Matcher {
     is_negated: bool,
     key: Key,
-    pattern: String,
+    /// As it was written, apart from paths.
+    text: String,
+    pattern: Pattern,
+    /// The families that the text names, for a matcher of families.
+    families: u8,
+}
+
+/// A pattern, taken apart once: nearly all of them need a single comparison.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Pattern {
+    /// `*`.
+    Any,
+    /// `total`.
+    Whole(String),
+    /// `total*`.
+    Start(String),
+    /// `*total`.
+    End(String),
+    /// Anything else.
+    Glob(String),
+}
+
+impl Pattern {
+    pub(super) fn new(text: &str) -> Pattern {
+        let inner = text.trim_matches('*');
+        let has_more = inner.contains(['*', '?']);
+        let (start, end) = (text.starts_with('*'), text.ends_with('*'));
+        match (start, end) {
+            _ if inner.is_empty() && start => Pattern::Any,
+            (false, false) if !has_more => Pattern::Whole(inner.into()),
+            (false, true) if !has_more => Pattern::Start(inner.into()),
+            (true, false) if !has_more => Pattern::End(inner.into()),
+            _ => Pattern::Glob(text.into()),
+        }
+    }
+
+    pub(super) fn covers(&self, text: &str) -> bool {
+        match self {
+            Pattern::Any => true,
+            Pattern::Whole(whole) => text == whole,
+            Pattern::Start(start) => text.starts_with(start.as_str()),
+            Pattern::End(end) => text.ends_with(end.as_str()),
+            Pattern::Glob(pattern) => glob(pattern, text),
+        }
+    }
 }
 
 /// What a matcher looks at.
@@ -124,10 +185,13 @@ impl Matcher {
         } else {
             pattern.to_owned()
         };
+        let names = pattern.split(',').map(str::trim);
         Ok(Matcher {
             is_negated,
             key,
-            pattern,
+            pattern: Pattern::new(&pattern),
+            families: names.fold(0, |families, name| families | families_of(name)),
+            text: pattern,
         })
     }
 
@@ -145,7 +209,7 @@ impl Matcher {
         self.is_met(match &self.key {
             Key::Message => messages(event).any(|message| self.covers(message)),
             Key::Logger => text(event.logger.as_deref()),
-            Key::Level => self.pattern.eq_ignore_ascii_case(event.level.as_str()),
+            Key::Level => self.text.eq_ignore_ascii_case(event.level.as_str()),
             Key::Release => text(event.release.as_deref()),
             Key::Environment => text(event.environment.as_deref()),
             Key::Transaction => text(event.transaction.as_deref()),
@@ -192,21 +256,16 @@ impl Matcher {
         self.is_met(match self.key {
             Key::Path => {
                 let path = frame.abs_path.as_deref().or(frame.filename.as_deref());
-                path.is_some_and(|path| self.covers(&plain_path(path)))
+                path.is_some_and(|path| self.covers_path(path))
             }
             Key::Package => frame
                 .package
                 .as_deref()
-                .is_some_and(|path| self.covers(&plain_path(path))),
+                .is_some_and(|path| self.covers_path(path)),
             Key::Module => text(frame.module.as_deref()),
             Key::Function => text(frame.function.as_deref()),
             Key::App => frame.in_app.unwrap_or_default() == self.means_yes(),
-            Key::Family => {
-                let family = family_name(family.of_frame(frame));
-                self.pattern
-                    .split(',')
-                    .any(|name| name == "all" || name == family)
-            }
+            Key::Family => self.families & bit_of(family.of_frame(frame)) != 0,
             _ => text(
                 frame
                     .data
@@ -219,13 +278,20 @@ impl Matcher {
 
     fn means_yes(&self) -> bool {
         matches!(
-            self.pattern.to_ascii_lowercase().as_str(),
+            self.text.to_ascii_lowercase().as_str(),
             "1" | "yes" | "true"
         )
     }
 
+    fn covers_path(&self, path: &str) -> bool {
+        path_glob(
+            &self.text,
+            super::value::cut(&plain_path(path), TEXT_BYTES_MAX),
+        )
+    }
+
     fn covers(&self, text: &str) -> bool {
-        glob(&self.pattern, super::value::cut(text, TEXT_BYTES_MAX))
+        self.pattern.covers(super::value::cut(text, TEXT_BYTES_MAX))
     }
 }
 
@@ -293,11 +359,9 @@ impl Matchers {
     /// Says whether a frame of this family can meet the matchers at all.
     pub(super) fn can_meet(&self, family: Family) -> bool {
         let families = self.own.iter().filter(|matcher| matcher.key == Key::Family);
-        families.into_iter().all(|matcher| {
-            let mut names = matcher.pattern.split(',');
-            let names_it = names.any(|name| name == "all" || name == family_name(family));
-            matcher.is_met(names_it)
-        })
+        families
+            .into_iter()
+            .all(|matcher| matcher.is_met(matcher.families & bit_of(family) != 0))
     }
 
     fn asks_for_frames(&self) -> bool {
@@ -314,15 +378,15 @@ impl Matchers {
 }
 
 /// Reads `[caller] | matcher… | [callee]` from the start of a line and returns what follows.
-pub(super) fn parse_matchers(line: &str) -> Result<(Matchers, &str), String> {
+pub(super) fn parse_matchers(line: &str) -> Result<(Matchers, &str), Misread> {
     let mut matchers = Matchers::default();
     let mut rest = line.trim_start();
     if rest.starts_with('[') {
         (matchers.caller, rest) = parse_bracket(rest)?;
+        rest = rest.trim_start();
         rest = rest
-            .trim_start()
             .strip_prefix('|')
-            .ok_or("expected \"|\" after the caller")?;
+            .ok_or_else(|| Misread::at(rest, "expected \"|\" after the caller"))?;
     }
     loop {
         rest = rest.trim_start();
@@ -336,31 +400,36 @@ pub(super) fn parse_matchers(line: &str) -> Result<(Matchers, &str), String> {
         (matchers.callee, rest) = parse_bracket(after.trim_start())?;
     }
     if matchers == Matchers::default() {
-        return Err("expected a matcher such as type:KeyError".into());
+        return Err(Misread::at(
+            rest,
+            "expected a matcher such as type:KeyError",
+        ));
     }
     Ok((matchers, rest))
 }
 
-fn parse_bracket(text: &str) -> Result<(Vec<Matcher>, &str), String> {
+fn parse_bracket(text: &str) -> Result<(Vec<Matcher>, &str), Misread> {
     let mut matchers = Vec::new();
-    let mut rest = text.strip_prefix('[').ok_or("expected \"[\"")?;
+    let mut rest = text
+        .strip_prefix('[')
+        .ok_or_else(|| Misread::at(text, "expected \"[\""))?;
     loop {
         rest = rest.trim_start();
         if let Some(after) = rest.strip_prefix(']') {
             return Ok((matchers, after));
         }
         let Some((matcher, after)) = parse_matcher(rest)? else {
-            return Err("expected a matcher or \"]\"".into());
+            return Err(Misread::at(rest, "expected a matcher or \"]\""));
         };
         if matcher.scope() != Scope::Frame {
-            return Err("only frames have callers and callees".into());
+            return Err(Misread::at(rest, "only frames have callers and callees"));
         }
         matchers.push(matcher);
         rest = after;
     }
 }
 
-fn parse_matcher(text: &str) -> Result<Option<(Matcher, &str)>, String> {
+fn parse_matcher(text: &str) -> Result<Option<(Matcher, &str)>, Misread> {
     let is_key = |c: char| c.is_alphanumeric() || matches!(c, '.' | '_' | '-' | '!');
     let key_len = text.find(|c: char| !is_key(c)).unwrap_or(text.len());
     let Some(after) = text[key_len..].strip_prefix(':').filter(|_| key_len > 0) else {
@@ -375,11 +444,13 @@ fn parse_matcher(text: &str) -> Result<Option<(Matcher, &str)>, String> {
             (after[..end].to_owned(), &after[end..])
         }
     };
-    Ok(Some((Matcher::parse(&text[..key_len], &pattern)?, rest)))
+    let matcher = Matcher::parse(&text[..key_len], &pattern);
+    let matcher = matcher.map_err(|message| Misread::at(text, message))?;
+    Ok(Some((matcher, rest)))
 }
 
 /// Reads up to the closing quote; a backslash takes the next character as it is.
-pub(super) fn unquote(text: &str) -> Result<(String, &str), String> {
+pub(super) fn unquote(text: &str) -> Result<(String, &str), Misread> {
     let mut out = String::new();
     let mut chars = text.char_indices();
     while let Some((at, c)) = chars.next() {
@@ -389,7 +460,10 @@ pub(super) fn unquote(text: &str) -> Result<(String, &str), String> {
             c => out.push(c),
         }
     }
-    Err("a quote is not closed".into())
+    Err(Misread {
+        left: text.len() + '"'.len_utf8(),
+        message: "a quote is not closed".into(),
+    })
 }
 
 /// All texts that an event says: its message and the values of its exceptions.
@@ -418,11 +492,26 @@ pub(super) fn stacks(event: &Event) -> impl Iterator<Item = &Stacktrace> {
         .chain(event.stacktrace.as_ref())
 }
 
-fn family_name(family: Family) -> &'static str {
+const JAVASCRIPT: u8 = 1;
+const NATIVE: u8 = 2;
+const OTHER: u8 = 4;
+
+/// The families that a name in a rule stands for.
+fn families_of(name: &str) -> u8 {
+    match name {
+        "javascript" => JAVASCRIPT,
+        "native" => NATIVE,
+        "other" => OTHER,
+        "all" => JAVASCRIPT | NATIVE | OTHER,
+        _ => 0,
+    }
+}
+
+fn bit_of(family: Family) -> u8 {
     match family {
-        Family::Js => "javascript",
-        Family::Rust => "native",
-        _ => "other",
+        Family::Js => JAVASCRIPT,
+        Family::Rust => NATIVE,
+        _ => OTHER,
     }
 }
 
@@ -438,7 +527,7 @@ fn plain_path(path: &str) -> String {
 
 /// Matches a text against a pattern in which `*` is any text and `?` any character.
 /// Linear in the text: each piece between stars is looked for once, at its first place.
-pub(super) fn glob(pattern: &str, text: &str) -> bool {
+fn glob(pattern: &str, text: &str) -> bool {
     let mut pieces = pattern.split('*');
     let first = pieces.next().unwrap_or_default();
     let Some(mut at) = starts_with(text, first) else {
@@ -455,6 +544,44 @@ pub(super) fn glob(pattern: &str, text: &str) -> bool {
         piece = next;
     }
     ends_with(&text[at..], piece)
+}
+
+/// Matches a path against a pattern in which `**` is any text, and `*` and `?` stay within a
+/// segment of the path. The time is at most the product of both lengths, whatever they hold.
+fn path_glob(pattern: &str, path: &str) -> bool {
+    if !pattern.replace("**", "").contains(['*', '?']) {
+        return glob(pattern, path);
+    }
+    let pattern: Vec<char> = pattern.chars().collect();
+    // The places in the pattern that the path so far can have led to.
+    let mut places = vec![false; pattern.len() + 1];
+    places[0] = true;
+    skip_stars(&pattern, &mut places);
+    let mut next = vec![false; pattern.len() + 1];
+    for c in path.chars() {
+        next.fill(false);
+        for (at, wanted) in pattern.iter().enumerate().filter(|(at, _)| places[*at]) {
+            match wanted {
+                '*' => next[at] |= c != '/' || is_double_star(&pattern, at),
+                '?' => next[at + 1] |= c != '/',
+                wanted => next[at + 1] |= *wanted == c,
+            }
+        }
+        std::mem::swap(&mut places, &mut next);
+        skip_stars(&pattern, &mut places);
+    }
+    places[pattern.len()]
+}
+
+fn is_double_star(pattern: &[char], at: usize) -> bool {
+    pattern.get(at + 1) == Some(&'*') || at.checked_sub(1).is_some_and(|at| pattern[at] == '*')
+}
+
+/// A star may stand for nothing.
+fn skip_stars(pattern: &[char], places: &mut [bool]) {
+    for (at, wanted) in pattern.iter().enumerate() {
+        places[at + 1] |= places[at] && *wanted == '*';
+    }
 }
 
 /// The length of `text`'s beginning that `piece` covers.
@@ -514,7 +641,30 @@ mod tests {
             ("**/vendor/**", "/srv/vendor/x.rb", true),
         ] {
             assert_eq!(glob(pattern, text), expected, "{pattern} {text}");
+            let compiled = Pattern::new(pattern);
+            assert_eq!(compiled.covers(text), expected, "{compiled:?} {text}");
         }
+    }
+
+    #[test]
+    fn a_star_stays_within_a_segment_of_a_path() {
+        for (pattern, path, expected) in [
+            ("**/vendor/foo/*.c", "/srv/vendor/foo/a.c", true),
+            ("**/vendor/foo/*.c", "/srv/vendor/foo/gen/a.c", false),
+            ("**/project/**.c", "/srv/project/gen/a.c", true),
+            ("**/foo.*.c", "/srv/a/foo.gen.c", true),
+            ("**/foo.?.c", "/srv/a/foo./.c", false),
+            ("/srv/*/a.c", "/srv/x/a.c", true),
+            ("/srv/*/a.c", "/srv/x/y/a.c", false),
+            ("**/a*b/**", "/aab/aXb/c", true),
+            ("*", "/a", false),
+            ("**", "/a/b", true),
+        ] {
+            assert_eq!(path_glob(pattern, path), expected, "{pattern} {path}");
+        }
+        // Patterns that would go back and forth take no longer than others.
+        let path = "/aaaaaaaa".repeat(200);
+        assert!(!path_glob(&"**a*a".repeat(50), &format!("{path}/b")));
     }
 
     #[test]
@@ -532,7 +682,8 @@ mod tests {
                 "only frames have callers and callees",
             ),
         ] {
-            assert_eq!(parse_matchers(line).unwrap_err(), expected, "{line}");
+            let misread = parse_matchers(line).unwrap_err();
+            assert_eq!(misread.message, expected, "{line}");
         }
     }
 }

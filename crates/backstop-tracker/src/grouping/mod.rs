@@ -149,7 +149,7 @@ impl Grouping {
 /// );
 /// assert!(rules.is_ok());
 /// let error = Rules::parse("type:DatabaseError", "").unwrap_err();
-/// assert_eq!(error.to_string(), "line 1: expected \"->\"");
+/// assert_eq!(error.to_string(), "line 1, column 19: expected \"->\"");
 /// ```
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rules {
@@ -162,6 +162,8 @@ pub struct Rules {
 pub struct RuleError {
     /// The line, from 1.
     pub line: usize,
+    /// The character of the line at which it stops to be a rule, from 1.
+    pub column: usize,
     message: String,
 }
 
@@ -181,7 +183,12 @@ impl Rules {
 
 impl fmt::Display for RuleError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "line {}: {}", self.line, self.message)
+        let RuleError {
+            line,
+            column,
+            message,
+        } = self;
+        write!(f, "line {line}, column {column}: {message}")
     }
 }
 

@@ -4,7 +4,8 @@ use std::sync::LazyLock;
 
 use backstop_protocol::Frame;
 
-use super::matcher::glob;
+use super::RuleError;
+use super::matcher::{Misread, Pattern};
 use super::name::Family;
 
 /// Says whether a frame hands a request or a job to the user's code.
@@ -18,7 +19,7 @@ pub(super) fn is_entry(family: Family, frame: &Frame) -> bool {
     ENTRIES
         .iter()
         .filter(|entry| entry.family == family)
-        .any(|entry| glob(entry.module, module) && glob(entry.function, function))
+        .any(|entry| entry.module.covers(module) && entry.function.covers(function))
 }
 
 /// Says whether an exception only carries another one.
@@ -27,13 +28,26 @@ pub(super) fn is_wrapper(ty: &str) -> bool {
     WRAPPERS.iter().any(|name| *name == ty || *name == short)
 }
 
-/// The lines of a rule file with their numbers, without blank and comment lines.
-pub(super) fn numbered(text: &str) -> impl Iterator<Item = (usize, &str)> {
-    let lines = text
-        .lines()
-        .enumerate()
-        .map(|(index, line)| (index + 1, line.trim()));
-    lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#'))
+/// Reads rules, one a line, without blank and comment lines.
+pub(super) fn parse_lines<T>(
+    text: &str,
+    parse_line: impl Fn(&str) -> Result<T, Misread>,
+) -> Result<Vec<T>, RuleError> {
+    let lines = text.lines().map(str::trim_end).enumerate();
+    let rules = lines.filter(|(_, line)| is_content(line.trim_start()));
+    rules
+        .map(|(index, line)| {
+            parse_line(line).map_err(|misread| RuleError {
+                line: index + 1,
+                column: line[..line.len() - misread.left].chars().count() + 1,
+                message: misread.message,
+            })
+        })
+        .collect()
+}
+
+fn is_content(line: &str) -> bool {
+    !line.is_empty() && !line.starts_with('#')
 }
 
 /// Says whether a function of this name exists only to raise for its callers.
@@ -43,8 +57,8 @@ pub(super) fn is_helper(name: &str) -> bool {
 
 struct Entry {
     family: Family,
-    module: &'static str,
-    function: &'static str,
+    module: Pattern,
+    function: Pattern,
 }
 
 static ENTRIES: LazyLock<Vec<Entry>> = LazyLock::new(|| {
@@ -58,8 +72,8 @@ static ENTRIES: LazyLock<Vec<Entry>> = LazyLock::new(|| {
             };
             Some(Entry {
                 family,
-                module: columns.next()?,
-                function: columns.next()?,
+                module: Pattern::new(columns.next()?),
+                function: Pattern::new(columns.next()?),
             })
         })
         .collect()
@@ -72,7 +86,7 @@ static HELPERS: LazyLock<Vec<&'static str>> =
     LazyLock::new(|| lines(include_str!("data/helpers.txt")).collect());
 
 fn lines(data: &'static str) -> impl Iterator<Item = &'static str> {
-    numbered(data).map(|(_, line)| line)
+    data.lines().map(str::trim).filter(|line| is_content(line))
 }
 
 #[cfg(test)]

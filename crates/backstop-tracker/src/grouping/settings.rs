@@ -114,11 +114,11 @@ mod tests {
         );
         check(
             r#"{"grouping": {"stack_rules": "app:no +up"}}"#,
-            "stack rules, line 1: unknown action \"+up\"",
+            "stack rules, line 1, column 8: unknown action \"+up\"",
         );
         check(
             r#"{"grouping": {"fingerprint_rules": "type:a"}}"#,
-            "fingerprint rules, line 1: expected \"->\"",
+            "fingerprint rules, line 1, column 7: expected \"->\"",
         );
     }
 }

@@ -11,7 +11,7 @@ use std::sync::LazyLock;
 use backstop_protocol::{Event, Exception, Frame, Stacktrace};
 use serde_json::{Value, json};
 
-use super::matcher::{Matchers, parse_matchers};
+use super::matcher::{Matchers, Misread, parse_matchers};
 use super::name::Family;
 use super::{RuleError, set_in_app};
 
@@ -77,32 +77,25 @@ pub(super) fn is_ignored(frame: &Frame) -> bool {
 
 /// Reads stack-trace rules, one a line; `#` begins a comment line.
 pub(super) fn parse(text: &str) -> Result<Vec<StackRule>, RuleError> {
-    super::rules::numbered(text)
-        .map(|(number, line)| {
-            parse_line(line).map_err(|message| RuleError {
-                line: number,
-                message,
-            })
-        })
-        .collect()
+    super::rules::parse_lines(text, parse_line)
 }
 
 static SHIPPED: LazyLock<Vec<StackRule>> = LazyLock::new(|| {
     parse(include_str!("data/stack_rules.txt")).expect("a test reads the shipped rules")
 });
 
-fn parse_line(line: &str) -> Result<StackRule, String> {
+fn parse_line(line: &str) -> Result<StackRule, Misread> {
     let (matchers, rest) = parse_matchers(line)?;
+    let mut rest = rest.trim_start();
     let mut actions = Vec::new();
-    let mut words = rest.split_whitespace();
-    for word in &mut words {
-        if word.starts_with('#') {
-            break;
-        }
-        actions.extend(parse_action(word)?);
+    if rest.is_empty() || rest.starts_with('#') {
+        return Err(Misread::at(rest, "expected an action such as -app"));
     }
-    if rest.trim().is_empty() {
-        return Err("expected an action such as -app".into());
+    while !rest.is_empty() && !rest.starts_with('#') {
+        let end = rest.find(char::is_whitespace).unwrap_or(rest.len());
+        let action = parse_action(&rest[..end]).map_err(|text| Misread::at(rest, text))?;
+        actions.extend(action);
+        rest = rest[end..].trim_start();
     }
     Ok(StackRule { matchers, actions })
 }
@@ -265,15 +258,15 @@ mod tests {
     }
 
     #[test]
-    fn errors_name_the_line() {
+    fn errors_name_line_and_column() {
         let error = |text: &str| parse(text).unwrap_err().to_string();
         assert_eq!(
             error("\nfunction:f"),
-            "line 2: expected an action such as -app"
+            "line 2, column 11: expected an action such as -app"
         );
         assert_eq!(
             error("function:f -apple"),
-            "line 1: unknown action \"-apple\""
+            "line 1, column 12: unknown action \"-apple\""
         );
         assert!(!SHIPPED.is_empty());
     }
