@@ -314,7 +314,11 @@ Example:
   backstop user create ada@example.com")]
     Create(UserArgs),
     /// Print a new link that signs an existing user in once
-    SignIn(UserArgs),
+    #[command(after_help = "\
+Examples:
+  backstop user sign-in ada@example.com
+  backstop user sign-in --forget-password ada@example.com")]
+    SignIn(SignInArgs),
 }
 
 #[derive(Debug, Clone, Args)]
@@ -326,6 +330,15 @@ pub(crate) struct UserArgs {
     /// Print an object with email and link
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct SignInArgs {
+    #[command(flatten)]
+    pub(crate) user: UserArgs,
+    /// Take the password away and end every session, so that a new password can be set
+    #[arg(long)]
+    pub(crate) forget_password: bool,
 }
 
 #[derive(Debug, Clone, Args)]

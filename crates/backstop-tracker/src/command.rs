@@ -11,11 +11,12 @@ use serde_json::json;
 use crate::app::now;
 use crate::cli::{
     CheckArgs, Command, CopyArgs, Data, GroupArgs, ListArgs, OutcomesArgs, ProjectCommand,
-    ProjectCreateArgs, SettingsArgs, TokenCommand, TokenCreateArgs, UserArgs, UserCommand,
+    ProjectCreateArgs, SettingsArgs, SignInArgs, TokenCommand, TokenCreateArgs, UserArgs,
+    UserCommand,
 };
 use crate::config::LISTEN_DEFAULT;
 use crate::grouping::{self, Rules};
-use crate::model::{Key, NewProject, Project, ProjectId};
+use crate::model::{Key, NewProject, Project, ProjectId, User};
 use crate::serve;
 use crate::store::{self, Store};
 use crate::web::dsn;
@@ -41,8 +42,8 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
         Command::Project(ProjectCommand::Settings(args)) => project_settings(&args),
         Command::Outcomes(args) => outcomes(&args),
         Command::Token(TokenCommand::Create(args)) => token_create(&args),
-        Command::User(UserCommand::Create(args)) => user(&args, true),
-        Command::User(UserCommand::SignIn(args)) => user(&args, false),
+        Command::User(UserCommand::Create(args)) => user_create(&args),
+        Command::User(UserCommand::SignIn(args)) => sign_in(&args),
         Command::Check(args) => check(&args),
         Command::Backup(args) => backup(&args),
         Command::Restore(args) => restore(&args),
@@ -281,24 +282,31 @@ fn token_create(args: &TokenCreateArgs) -> Result<ExitCode> {
     print(token.expose())
 }
 
-fn user(args: &UserArgs, create: bool) -> Result<ExitCode> {
+fn sign_in(args: &SignInArgs) -> Result<ExitCode> {
+    let store = open(&args.user.data)?;
+    let email = &args.user.email;
+    let users = store.users()?;
+    let known = users
+        .into_iter()
+        .find(|user| user.email.eq_ignore_ascii_case(email));
+    let user = known.with_context(|| {
+        format!("there is no user {email}: `backstop user create {email}` makes one")
+    })?;
+    if args.forget_password {
+        store.forget_password(user.id)?;
+    }
+    print_link(&store, &user, args.user.json)
+}
+
+fn user_create(args: &UserArgs) -> Result<ExitCode> {
     let store = open(&args.data)?;
-    let user = if create {
-        store.create_user(&args.email, "", now())?
-    } else {
-        let users = store.users()?;
-        let known = users
-            .into_iter()
-            .find(|user| user.email.eq_ignore_ascii_case(&args.email));
-        known.with_context(|| {
-            format!(
-                "there is no user {0}: `backstop user create {0}` makes one",
-                args.email
-            )
-        })?
-    };
-    let link = sign_in_link(&store, user.id, &public_url(&store, None))?;
-    if args.json {
+    let user = store.create_user(&args.email, "", now())?;
+    print_link(&store, &user, args.json)
+}
+
+fn print_link(store: &Store, user: &User, json: bool) -> Result<ExitCode> {
+    let link = sign_in_link(store, user.id, &public_url(store, None))?;
+    if json {
         return print(json!({ "email": user.email, "link": link }));
     }
     print(link)

@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
-use backstop::mail::{Mail, MailErrorKind, Mailer};
+use backstop::mail::{Mail, Mailer};
 use backstop_protocol::{Event, Frame, Timestamp};
 
 use crate::app::now;
@@ -86,6 +86,8 @@ impl Outbox {
                     _ => self.digest_of(&alerts, &to),
                 };
                 mail.message_id = Some(message_id);
+                let has_it = self.store.alert_receivers(alerts[0].id)?;
+                mail.to.retain(|receiver| !has_it.contains(receiver));
                 self.send(&mail, &alerts, now)?;
             }
         }
@@ -156,21 +158,41 @@ impl Outbox {
 
     fn send(&self, mail: &Mail, alerts: &[Alert], now: Timestamp) -> Result<(), store::Error> {
         let ids = ids(alerts);
-        match self.mailer.send(mail) {
+        let mut noted = Ok(());
+        let mut failed: Vec<(String, String)> = Vec::new();
+        self.mailer.send_each(mail, |receiver, sent| match sent {
             Ok(()) => {
-                tracing::info!(subject = mail.subject, to = %self.mailer, "mail sent");
-                self.store.alerts_sent(&ids)
+                tracing::info!(subject = mail.subject, receiver, to = %self.mailer, "mail sent");
+                // Noted at once: who has the mail must not get it again with the others.
+                if mail.to.len() > 1 && noted.is_ok() {
+                    noted = self.store.alerts_delivered(&ids, receiver);
+                }
             }
             Err(error) => {
                 let reason = match std::error::Error::source(&error) {
                     Some(source) => format!("{error}: {source}"),
                     None => error.to_string(),
                 };
-                let again = error.kind() != MailErrorKind::Configuration;
-                tracing::warn!(subject = mail.subject, reason, again, "mail not sent");
-                self.store.alerts_failed(&ids, &reason, now)
+                tracing::warn!(subject = mail.subject, receiver, reason, "mail not sent");
+                failed.push((receiver.to_owned(), reason));
+            }
+        });
+        noted?;
+        let Some((_, reason)) = failed.first() else {
+            return self.store.alerts_sent(&ids);
+        };
+        let given_up = self.store.alerts_failed(&ids, reason, now)?;
+        if !given_up.is_empty() {
+            for (receiver, reason) in &failed {
+                tracing::error!(
+                    subject = mail.subject,
+                    receiver,
+                    reason,
+                    "mail given up: it was tried as often as it makes sense"
+                );
             }
         }
+        Ok(())
     }
 
     fn mail_about(&self, alerts: &[Alert], to: &[String]) -> Result<Mail, store::Error> {
@@ -560,6 +582,46 @@ mod tests {
                 .count(),
             1
         );
+    }
+
+    #[test]
+    fn one_bad_address_stops_nobody_elses_mail_and_nobody_gets_it_twice() {
+        let mut bench = Bench::new(Mailer::memory());
+        let bad = bench.store().create_user("x@y@z", "", bench.now);
+        assert_eq!(bad.unwrap_err().kind(), store::ErrorKind::Invalid);
+        // Stores of older versions have such users.
+        let file = rusqlite::Connection::open(bench.store().directory().join("backstop.db"));
+        file.unwrap()
+            .execute_batch("INSERT INTO user (email, name, created) VALUES ('x@y@z', '', 0)")
+            .unwrap();
+        bench.fail_in("price_of");
+        let mails = bench.mails();
+        assert_eq!(mails.len(), 1);
+        assert!(mails[0].contains("To: ada@example.com\r\n"), "{}", mails[0]);
+        for _ in 0..3 {
+            bench.now = Timestamp::from_micros(bench.now.micros() + 10_000_000_000);
+            assert_eq!(bench.mails().len(), 1, "ada has it");
+        }
+        assert!(bench.store().next_alert_at().unwrap().is_some());
+        // Whoever comes later has not been told.
+        bench
+            .store()
+            .create_user("bob@example.com", "", bench.now)
+            .unwrap();
+        bench.now = Timestamp::from_micros(bench.now.micros() + 10_000_000_000);
+        let mails = bench.mails();
+        assert_eq!(mails.len(), 2);
+        assert!(mails[1].contains("To: bob@example.com\r\n"), "{}", mails[1]);
+        assert!(
+            mails[1].contains("Message-ID: <issue-1@errors.example.com>"),
+            "{}",
+            mails[1]
+        );
+        for _ in 0..40 {
+            bench.now = Timestamp::from_micros(bench.now.micros() + 10_000_000_000);
+            assert_eq!(bench.mails().len(), 2);
+        }
+        assert_eq!(bench.store().next_alert_at().unwrap(), None, "given up");
     }
 
     #[test]

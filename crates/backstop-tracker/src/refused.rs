@@ -22,9 +22,20 @@ struct Second {
 /// Notes that a request was refused; the query is left out, because it may hold a key.
 pub(crate) fn note(method: &Method, uri: &Uri, status: StatusCode, detail: &str) {
     let Some(left_out) = may_write() else { return };
-    let path: String = uri.path().chars().take(PATH_CHARS_MAX).collect();
+    let path: String = shown(uri.path()).chars().take(PATH_CHARS_MAX).collect();
     let status = status.as_u16();
     tracing::warn!(%method, path = path.escape_debug().to_string(), status, detail, left_out, "refused");
+}
+
+/// Leaves out what follows `/sign-in/`: it is a secret that signs somebody in.
+fn shown(path: &str) -> std::borrow::Cow<'_, str> {
+    const BEFORE: &str = "/sign-in/";
+    match path.to_ascii_lowercase().find(BEFORE) {
+        Some(at) if path.len() > at + BEFORE.len() => {
+            format!("{}…", &path[..at + BEFORE.len()]).into()
+        }
+        _ => path.into(),
+    }
 }
 
 /// Returns how many lines were left out since the last one, or `None` to leave out this one too.
@@ -49,4 +60,22 @@ fn may_write() -> Option<u64> {
     }
     second.lines += 1;
     Some(std::mem::take(&mut second.left_out))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_secret_of_a_sign_in_link_is_not_shown() {
+        for (path, expected) in [
+            ("/sign-in/0123abcd", "/sign-in/…"),
+            ("/errors/sign-in/0123abcd/more", "/errors/sign-in/…"),
+            ("/Sign-In//0123abcd/", "/Sign-In/…"),
+            ("/sign-in/", "/sign-in/"),
+            ("/issues/é/", "/issues/é/"),
+        ] {
+            assert_eq!(shown(path), expected);
+        }
+    }
 }

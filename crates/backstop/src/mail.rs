@@ -171,6 +171,46 @@ impl Mailer {
         }
     }
 
+    /// Sends one mail to each of its receivers by itself, and tells of each what became of it.
+    ///
+    /// One who is refused keeps nobody else from getting the mail.
+    /// A mail server gets one mail per receiver, under the same message id; a directory and the
+    /// memory get one for all whose addresses are well formed.
+    /// A server that does not answer is not asked again for the next receiver.
+    pub fn send_each(&self, mail: &Mail, mut told: impl FnMut(&str, Result<(), MailError>)) {
+        let only = |to: Vec<String>| Mail { to, ..mail.clone() };
+        if !matches!(self.0, Way::Smtp(..)) {
+            let well_formed = mail.to.iter().filter(|receiver| mailbox(receiver).is_ok());
+            let well_formed: Vec<String> = well_formed.cloned().collect();
+            let sent = match well_formed.is_empty() {
+                true => Ok(()),
+                false => self.send(&only(well_formed)),
+            };
+            for receiver in &mail.to {
+                let refused = mailbox(receiver).map(|_| ());
+                told(
+                    receiver,
+                    refused.and_then(|()| sent.as_ref().map(|()| ()).map_err(MailError::again)),
+                );
+            }
+            return;
+        }
+        let mut away: Option<MailError> = None;
+        for receiver in &mail.to {
+            let sent = match &away {
+                Some(error) => Err(error.again()),
+                None => self.send(&only(vec![receiver.clone()])),
+            };
+            if let Err(error) = &sent
+                && error.kind == MailErrorKind::Unavailable
+                && !error.is_answer()
+            {
+                away = Some(error.again());
+            }
+            told(receiver, sent);
+        }
+    }
+
     /// Returns what a [`Mailer::memory`] was given so far, as sent; empty for other mailers.
     pub fn sent(&self) -> Vec<String> {
         match &self.0 {
@@ -345,6 +385,23 @@ impl MailError {
         self
     }
 
+    /// The same once more, for somebody else whom it concerns.
+    fn again(&self) -> MailError {
+        MailError {
+            kind: self.kind,
+            message: self.message.clone(),
+            source: self.source.as_ref().map(|source| source.to_string().into()),
+        }
+    }
+
+    /// Says whether a mail server answered: then it may answer otherwise to the next mail.
+    fn is_answer(&self) -> bool {
+        let source = self.source.as_ref();
+        source
+            .and_then(|source| source.downcast_ref::<lettre::transport::smtp::Error>())
+            .is_some_and(|error| error.is_transient() || error.is_permanent())
+    }
+
     /// Says whether trying again may help, and who is at fault.
     pub fn kind(&self) -> MailErrorKind {
         self.kind
@@ -429,6 +486,102 @@ mod tests {
             })
             .unwrap_err();
         assert_eq!(error.kind(), MailErrorKind::Refused);
+    }
+
+    /// A mail server that refuses the receivers it is told to; it returns what it took.
+    fn smtp_server(refuses: &'static str) -> (Mailer, std::thread::JoinHandle<Vec<String>>) {
+        use std::io::{BufRead, BufReader};
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let took = std::thread::spawn(move || {
+            let mut took = Vec::new();
+            for connection in listener.incoming() {
+                let mut connection = connection.unwrap();
+                let mut lines = BufReader::new(connection.try_clone().unwrap()).lines();
+                connection.write_all(b"220 test\r\n").unwrap();
+                let mut to = String::new();
+                while let Some(Ok(line)) = lines.next() {
+                    let answer = match line.split(':').next().unwrap_or_default() {
+                        "RCPT TO" if line.contains(refuses) => "550 no such user",
+                        "RCPT TO" => {
+                            to.push_str(&line);
+                            "250 ok"
+                        }
+                        "DATA" => {
+                            connection.write_all(b"354 go on\r\n").unwrap();
+                            let mail = lines.by_ref().map(Result::unwrap);
+                            let mail: Vec<String> = mail.take_while(|line| line != ".").collect();
+                            took.push(format!("{to}\n{}", mail.join("\n")));
+                            to.clear();
+                            "250 taken"
+                        }
+                        "END" => return took,
+                        "QUIT" => "221 bye",
+                        _ => "250 ok",
+                    };
+                    connection
+                        .write_all(format!("{answer}\r\n").as_bytes())
+                        .unwrap();
+                }
+            }
+            took
+        });
+        (Mailer::smtp(&format!("smtp://{address}")).unwrap(), took)
+    }
+
+    #[test]
+    fn one_refused_receiver_keeps_nobody_else_from_getting_the_mail() {
+        let (mailer, took) = smtp_server("gone@");
+        let to = [
+            "ada@example.com",
+            "gone@example.com",
+            "x@y@z",
+            "bob@example.com",
+        ];
+        let mail = Mail {
+            to: to.map(str::to_owned).to_vec(),
+            ..mail()
+        };
+        let mut outcomes = Vec::new();
+        mailer.send_each(&mail, |receiver, sent| {
+            outcomes.push((receiver.to_owned(), sent.map_err(|error| error.kind())));
+        });
+        let refused = Err(MailErrorKind::Refused);
+        let expected = [Ok(()), refused, refused, Ok(())];
+        assert_eq!(
+            outcomes,
+            to.iter()
+                .map(|to| (*to).to_owned())
+                .zip(expected)
+                .collect::<Vec<_>>()
+        );
+        let Way::Smtp(_, host) = &mailer.0 else {
+            unreachable!()
+        };
+        let mut last = std::net::TcpStream::connect(host).unwrap();
+        last.write_all(b"END\r\n").unwrap();
+        let took = took.join().unwrap();
+        assert_eq!(took.len(), 2, "{took:?}");
+        for (mail, to) in took.iter().zip(["ada@example.com", "bob@example.com"]) {
+            assert!(mail.starts_with(&format!("RCPT TO:<{to}>\n")), "{mail}");
+            assert!(
+                mail.contains("Message-ID: <issue-1.new@example.com>"),
+                "{mail}"
+            );
+        }
+
+        // In a directory and in memory it is one mail.
+        let memory = Mailer::memory();
+        let mut refused = Vec::new();
+        memory.send_each(&mail, |receiver, sent| {
+            if sent.is_err() {
+                refused.push(receiver.to_owned());
+            }
+        });
+        assert_eq!(
+            (refused, memory.sent().len()),
+            (vec!["x@y@z".to_owned()], 1)
+        );
     }
 
     #[test]

@@ -16,7 +16,7 @@ use crate::model::{ApiToken, Secret, User, UserId};
 
 /// Argon2 reads all of it, so a longer one is an attack.
 const PASSWORD_BYTES_MAX: usize = 1024;
-const PASSWORD_CHARS_MIN: usize = 8;
+pub(crate) const PASSWORD_CHARS_MIN: usize = 8;
 
 /// A verifier for addresses that nobody has, so that a wrong address takes as long as a wrong password.
 const NOBODY: &str = "$argon2id$v=19$m=19456,t=2,p=1$AAAAAAAAAAAAAAAAAAAAAA$AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA";
@@ -31,13 +31,11 @@ impl Store {
     /// [`ErrorKind::Invalid`] if it is no mail address.
     pub fn create_user(&self, email: &str, name: &str, now: Timestamp) -> Result<User, Error> {
         let email = email.trim();
-        let shaped = email.split_once('@').is_some_and(|(local, domain)| {
-            !local.is_empty() && !domain.is_empty() && !email.contains(char::is_whitespace)
-        });
-        if !shaped {
+        // The parser of the mailer: an address that it refuses would never get a mail.
+        if let Err(error) = email.parse::<lettre::Address>() {
             return Err(Error::new(
                 ErrorKind::Invalid,
-                format!("{email:?} is no mail address"),
+                format!("{email:?} is no mail address: {error}"),
             ));
         }
         self.write(|tx| {
@@ -63,12 +61,22 @@ impl Store {
         })
     }
 
-    /// Sets a user's password; takes a tenth of a second on purpose.
+    /// Sets a user's password and ends what could sign in without it: every session but `session`,
+    /// and every sign-in link. Takes a tenth of a second on purpose.
+    ///
+    /// `old` is the password so far; it is not looked at if there was none.
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Invalid`] if it is too short or too long, [`ErrorKind::NotFound`].
-    pub fn set_password(&self, user: UserId, password: &str) -> Result<(), Error> {
+    /// [`ErrorKind::Invalid`] if it is too short or too long or the old one is wrong,
+    /// [`ErrorKind::NotFound`].
+    pub fn set_password(
+        &self,
+        user: UserId,
+        old: &str,
+        password: &str,
+        session: Option<&str>,
+    ) -> Result<(), Error> {
         if password.chars().count() < PASSWORD_CHARS_MIN || password.len() > PASSWORD_BYTES_MAX {
             return Err(Error::new(
                 ErrorKind::Invalid,
@@ -77,14 +85,54 @@ impl Store {
                 ),
             ));
         }
+        let old_hash = self.read(|tx| {
+            let hash = tx
+                .prepare_cached("SELECT password FROM user WHERE id = ?")?
+                .query_row([user.0], |row| row.get::<_, Option<String>>(0))
+                .optional()?;
+            hash.ok_or_else(|| Error::new(ErrorKind::NotFound, "no such user").into())
+        })?;
+        if let Some(old_hash) = &old_hash
+            && !is_right(old_hash, old)
+        {
+            return Err(Error::new(
+                ErrorKind::Invalid,
+                "the old password is not right",
+            ));
+        }
         let hash = Argon2::default()
             .hash_password(password.as_bytes())
             .map_err(|error| Error::new(ErrorKind::Internal, error.to_string()))?
             .to_string();
+        let kept = session.map(hash_of);
         self.write(|tx| {
-            let changed =
-                tx.execute("UPDATE user SET password = ? WHERE id = ?", (hash, user.0))?;
-            found(changed, "no such user")
+            // Compared again: two changes at the same time must not both know the old one.
+            let changed = tx.execute(
+                "UPDATE user SET password = ? WHERE id = ? AND password IS ?",
+                (&hash, user.0, &old_hash),
+            )?;
+            found(changed, "the password was changed at the same time")?;
+            tx.execute(
+                "DELETE FROM web_session WHERE user = ? AND hash IS NOT ?",
+                (user.0, kept),
+            )?;
+            tx.execute("DELETE FROM sign_in_link WHERE user = ?", [user.0])?;
+            Ok(())
+        })
+    }
+
+    /// Takes a user's password away, so that who has forgotten it can set a new one, and ends
+    /// every session of theirs.
+    ///
+    /// # Errors
+    ///
+    /// [`ErrorKind::NotFound`].
+    pub fn forget_password(&self, user: UserId) -> Result<(), Error> {
+        self.write(|tx| {
+            let changed = tx.execute("UPDATE user SET password = NULL WHERE id = ?", [user.0])?;
+            found(changed, "no such user")?;
+            tx.execute("DELETE FROM web_session WHERE user = ?", [user.0])?;
+            Ok(())
         })
     }
 
@@ -107,12 +155,7 @@ impl Store {
             Some((user, Some(hash))) => (Some(user), hash),
             _ => (None, NOBODY.to_owned()),
         };
-        let right = password.len() <= PASSWORD_BYTES_MAX
-            && PasswordHash::new(&hash).is_ok_and(|hash| {
-                Argon2::default()
-                    .verify_password(password.as_bytes(), &hash)
-                    .is_ok()
-            });
+        let right = is_right(&hash, password);
         match user {
             Some(user) if right => self.read(|tx| one_user(tx, "WHERE id = ?", user).map(Some)),
             _ => Ok(None),
@@ -273,6 +316,16 @@ impl Store {
             found(changed, "no such token")
         })
     }
+}
+
+/// Says whether a password is the one of this hash.
+fn is_right(hash: &str, password: &str) -> bool {
+    password.len() <= PASSWORD_BYTES_MAX
+        && PasswordHash::new(hash).is_ok_and(|hash| {
+            Argon2::default()
+                .verify_password(password.as_bytes(), &hash)
+                .is_ok()
+        })
 }
 
 /// Random secrets of 256 bits need no slow hash.

@@ -1,5 +1,7 @@
 //! Alert rules, and the alerts that are due.
 
+use std::collections::BTreeSet;
+
 use backstop_protocol::{EventId, Timestamp};
 use rusqlite::{OptionalExtension, Transaction};
 
@@ -151,18 +153,56 @@ impl Store {
                     "UPDATE outbox SET state = ?, attempts = attempts + 1, error = NULL WHERE id = ?",
                 )?
                 .execute((STATE_SENT, id))?;
+                forget_deliveries(tx, *id)?;
             }
             Ok(())
         })
     }
 
-    /// Notes that sending failed, and when to try again.
+    /// Notes that one receiver has the mail about these alerts, while others still wait for it.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be written; then the receiver gets the same mail again.
+    pub fn alerts_delivered(&self, ids: &[i64], receiver: &str) -> Result<(), Error> {
+        self.write(|tx| {
+            for id in ids {
+                tx.prepare_cached(
+                    "INSERT INTO delivery (alert, receiver) VALUES (?, ?) ON CONFLICT DO NOTHING",
+                )?
+                .execute((id, receiver))?;
+            }
+            Ok(())
+        })
+    }
+
+    /// Returns who has the mail about an alert that others still wait for.
+    ///
+    /// # Errors
+    ///
+    /// If the store cannot be read.
+    pub fn alert_receivers(&self, id: i64) -> Result<BTreeSet<String>, Error> {
+        self.read(|tx| {
+            Ok(tx
+                .prepare_cached("SELECT receiver FROM delivery WHERE alert = ?")?
+                .query_map([id], |row| row.get(0))?
+                .collect::<Result<_, _>>()?)
+        })
+    }
+
+    /// Notes that sending failed, and when to try again; returns those that are given up.
     ///
     /// # Errors
     ///
     /// If the store cannot be written.
-    pub fn alerts_failed(&self, ids: &[i64], error: &str, now: Timestamp) -> Result<(), Error> {
+    pub fn alerts_failed(
+        &self,
+        ids: &[i64],
+        error: &str,
+        now: Timestamp,
+    ) -> Result<Vec<i64>, Error> {
         self.write(|tx| {
+            let mut given_up = Vec::new();
             for id in ids {
                 let attempts: Option<u32> = tx
                     .prepare_cached(
@@ -171,11 +211,17 @@ impl Store {
                     .query_row((error, id), |row| row.get(0))
                     .optional()?;
                 let Some(attempts) = attempts else { continue };
-                let state = if attempts >= ATTEMPTS_MAX { STATE_GIVEN_UP } else { 0 };
+                let state = if attempts >= ATTEMPTS_MAX {
+                    forget_deliveries(tx, *id)?;
+                    given_up.push(*id);
+                    STATE_GIVEN_UP
+                } else {
+                    0
+                };
                 tx.prepare_cached("UPDATE outbox SET state = ?, next_attempt = ? WHERE id = ?")?
                     .execute((state, now.micros() + retry_after_seconds(attempts) * 1_000_000, id))?;
             }
-            Ok(())
+            Ok(given_up)
         })
     }
 }
@@ -212,6 +258,12 @@ fn alerts(
         });
     }
     Ok(alerts)
+}
+
+fn forget_deliveries(tx: &Transaction<'_>, alert: i64) -> Result<(), Fault> {
+    tx.prepare_cached("DELETE FROM delivery WHERE alert = ?")?
+        .execute([alert])?;
+    Ok(())
 }
 
 /// Doubles from ten seconds to two hours.

@@ -37,6 +37,7 @@ use std::sync::atomic::AtomicU64;
 use rusqlite::Transaction;
 use rusqlite::types::ToSql;
 
+pub(crate) use account::PASSWORD_CHARS_MIN;
 pub use artifact::ASSEMBLED_BYTES_MAX;
 pub use backup::restore;
 pub use check::{CheckReport, Finding, Remedy};

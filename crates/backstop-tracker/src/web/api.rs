@@ -187,8 +187,14 @@ struct Listing {
     query: String,
     #[serde(default)]
     cursor: String,
-    #[serde(default)]
+    #[serde(default = "Listing::limit_default")]
     limit: usize,
+}
+
+impl Listing {
+    fn limit_default() -> usize {
+        100
+    }
 }
 
 async fn issues(
@@ -197,12 +203,20 @@ async fn issues(
     Query(listing): Query<Listing>,
 ) -> Answer<Response> {
     let mut query = IssueQuery::parse(&listing.query);
-    query.after = listing.cursor.parse().ok();
-    query.limit = if listing.limit == 0 {
-        100
-    } else {
-        listing.limit
-    };
+    if !listing.cursor.is_empty() {
+        let detail = "invalid cursor: take it from the Link header of the page before";
+        let cursor = listing.cursor.parse();
+        query.after = Some(cursor.map_err(|_| Failure::new(StatusCode::BAD_REQUEST, detail))?);
+    }
+    if !(1..=IssueQuery::LIMIT_MAX).contains(&listing.limit) {
+        let detail = format!("invalid limit: expected 1 to {}", IssueQuery::LIMIT_MAX);
+        return Err(Failure::new(StatusCode::BAD_REQUEST, detail));
+    }
+    query.limit = listing.limit;
+    let here = format!(
+        "{}/api/0/projects/{org}/{project}/issues/",
+        tracker.0.public_url
+    );
     let page = tracker
         .with_store(move |store| {
             query.projects = vec![store.project_by_slug(&org, &project)?.id];
@@ -221,8 +235,9 @@ async fn issues(
     };
     // The form that Sentry's clients parse: https://docs.sentry.io/api/pagination/
     let link = format!(
-        "<{}>; rel=\"next\"; results=\"{results}\"; cursor=\"{cursor}\"",
-        tracker.0.public_url
+        "<{here}?query={}&limit={}&cursor={cursor}>; rel=\"next\"; results=\"{results}\"; cursor=\"{cursor}\"",
+        super::session::escape(&listing.query),
+        listing.limit,
     );
     if let Ok(link) = HeaderValue::from_str(&link) {
         headers.insert(header::LINK, link);
@@ -274,19 +289,24 @@ impl Wish {
     }
 }
 
+fn status_of(text: &str) -> Answer<Status> {
+    text.parse().map_err(|()| {
+        Failure::new(
+            StatusCode::BAD_REQUEST,
+            format!("invalid status {text:?}: expected unresolved, resolved or muted"),
+        )
+    })
+}
+
 fn decision_of(status: &str) -> Answer<Decision> {
-    match status.parse() {
-        Ok(Status::Unresolved) => Ok(Decision::Unresolve),
-        Ok(Status::Resolved) => Ok(Decision::Resolve),
-        Ok(Status::Muted) => Ok(Decision::Mute {
+    Ok(match status_of(status)? {
+        Status::Unresolved => Decision::Unresolve,
+        Status::Resolved => Decision::Resolve,
+        Status::Muted => Decision::Mute {
             until: None,
             events: None,
-        }),
-        Err(()) => Err(Failure::new(
-            StatusCode::BAD_REQUEST,
-            format!("invalid status {status:?}: expected unresolved, resolved or muted"),
-        )),
-    }
+        },
+    })
 }
 
 async fn decide(
@@ -301,7 +321,8 @@ async fn decide(
     Ok(Json(issue_json(&tracker, &issue)))
 }
 
-/// `PUT …/issues/?id=1&id=2 {"status": "resolved"}`; without ids, every issue with `?status=`.
+/// `PUT …/issues/?id=1&id=2 {"status": "resolved"}`; without ids, every issue with `?status=` that
+/// `?query=` finds.
 /// `{"merge": 1}` merges them into the one with the most events.
 async fn decide_many(
     State(tracker): State<Tracker>,
@@ -314,18 +335,25 @@ async fn decide_many(
         return merge(&tracker, org, project, ids).await;
     }
     let decision = decision_of(wish.status.as_deref().unwrap_or_default())?;
-    let status = pairs
-        .iter()
-        .find(|(key, _)| key == "status")
-        .and_then(|(_, text)| text.parse().ok());
+    let mut query = IssueQuery::default();
+    // What is not understood would otherwise change more issues than anybody meant.
+    for (key, value) in &pairs {
+        match key.as_str() {
+            "id" | "status" => {}
+            "query" => query = IssueQuery::parse(value),
+            _ => {
+                let detail = format!("unknown parameter {key:?}: expected id, status or query");
+                return Err(Failure::new(StatusCode::BAD_REQUEST, detail));
+            }
+        }
+    }
+    for (_, text) in pairs.iter().filter(|(key, _)| key == "status") {
+        query.status = Some(status_of(text)?);
+    }
     tracker
         .with_store(move |store| {
             let project = store.project_by_slug(&org, &project)?.id;
-            let mut query = IssueQuery {
-                projects: vec![project],
-                status,
-                ..IssueQuery::default()
-            };
+            query.projects = vec![project];
             query.limit = IssueQuery::LIMIT_MAX;
             if !ids.is_empty() {
                 for id in ids {

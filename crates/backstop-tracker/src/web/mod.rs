@@ -85,6 +85,11 @@ pub(crate) fn router(tracker: Tracker) -> Router {
             "/sign-in/{secret}/",
             get(session::link).post(session::use_link),
         )
+        // Mail programs lose the last slash of a link.
+        .route(
+            "/sign-in/{secret}",
+            get(session::link).post(session::use_link),
+        )
         .route("/static/backstop.css", get(css))
         .route("/static/icon.svg", get(icon));
     pages
@@ -177,23 +182,25 @@ impl IntoResponse for Failure {
 pub(crate) async fn no_such_path(State(tracker): State<Tracker>, req: Request) -> Response {
     let path = req.uri().path();
     let detail = format!("there is nothing at {path}");
-    refused::note(
-        req.method(),
-        req.uri(),
-        StatusCode::NOT_FOUND,
-        "there is no such path",
-    );
     let accept = req
         .headers()
         .get(header::ACCEPT)
         .and_then(|value| value.to_str().ok());
     let is_for_people =
         !path.starts_with("/api/") && accept.is_some_and(|accept| accept.contains("text/html"));
+    if is_for_people && !path.ends_with('/') && !path.starts_with("//") && req.method().is_safe() {
+        let query = req.uri().query();
+        let query = query.map_or_else(String::new, |query| format!("?{query}"));
+        return Redirect::permanent(&format!("{}{path}/{query}", tracker.0.root)).into_response();
+    }
+    refused::note(
+        req.method(),
+        req.uri(),
+        StatusCode::NOT_FOUND,
+        "there is no such path",
+    );
     if !is_for_people {
         return Failure::new(StatusCode::NOT_FOUND, detail).into_response();
-    }
-    if !path.ends_with('/') && !path.starts_with("//") && req.method().is_safe() {
-        return Redirect::permanent(&format!("{}{path}/", tracker.0.root)).into_response();
     }
     match tracker.render(
         "message.html",

@@ -192,7 +192,7 @@ fn expiry(now: Timestamp) -> Timestamp {
     Timestamp::from_micros(now.micros() + SESSION_SECONDS * 1_000_000)
 }
 
-fn cookie(headers: &HeaderMap) -> Option<String> {
+pub(super) fn cookie(headers: &HeaderMap) -> Option<String> {
     let values = headers
         .get_all(header::COOKIE)
         .iter()

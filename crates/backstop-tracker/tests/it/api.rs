@@ -29,13 +29,75 @@ fn a_reading_token_cannot_write() {
         server.data.path(),
     );
     assert_eq!(server.api("/api/0/issues/1/", &token).status, 200);
-    let headers = [("Authorization", format!("Bearer {token}"))];
-    let headers = [
-        (headers[0].0, headers[0].1.as_str()),
-        ("Content-Type", "application/json"),
-    ];
-    let answer = server.post("/api/0/issues/1/", &headers, b"{}");
-    assert_ne!(answer.status, 200);
+    let resolved = json!({ "status": "resolved" });
+    let refused = server.put("/api/0/issues/1/", &token, &resolved);
+    assert_eq!(refused.status, 403, "{}", refused.text());
+    let status = || server.api("/api/0/issues/1/", &token).json()["status"].clone();
+    assert_eq!(status(), "unresolved");
+    let writing = says(
+        &["token", "create", "--scope", "event:write"],
+        server.data.path(),
+    );
+    let done = server.put("/api/0/issues/1/", &writing, &resolved);
+    assert_eq!(done.status, 200, "{}", done.text());
+    assert_eq!(status(), "resolved");
+}
+
+#[test]
+fn what_is_not_understood_changes_no_issue() {
+    let server = Server::start();
+    let project = server.project("shop");
+    for message in ["one", "two", "three"] {
+        server.send(&project, &json!({ "message": message }));
+    }
+    let token = server.token();
+    let path = "/api/0/projects/acme/shop/issues/";
+    let resolved = json!({ "status": "resolved" });
+    let open = || {
+        let open = server.api(&format!("{path}?query=is:unresolved"), &token);
+        open.json().as_array().unwrap().len()
+    };
+    for wrong in [
+        "?status=unresolvd",
+        "?status=",
+        "?stauts=unresolved",
+        "?id=x",
+    ] {
+        let answer = server.put(&format!("{path}{wrong}"), &token, &resolved);
+        assert_eq!(answer.status, 400, "{wrong}: {}", answer.text());
+        assert!(answer.json()["detail"].is_string(), "{wrong}");
+    }
+    assert_eq!(open(), 3);
+    let answer = server.put(&format!("{path}?query=two"), &token, &resolved);
+    assert_eq!((answer.status, open()), (200, 2), "{}", answer.text());
+    let answer = server.put(&format!("{path}?status=unresolved"), &token, &resolved);
+    assert_eq!((answer.status, open()), (200, 0), "{}", answer.text());
+
+    for wrong in ["?cursor=nonsense", "?limit=0", "?limit=1000000"] {
+        let answer = server.api(&format!("{path}{wrong}"), &token);
+        assert_eq!(answer.status, 400, "{wrong}: {}", answer.text());
+    }
+}
+
+#[test]
+fn the_link_to_the_next_page_leads_there() {
+    let server = Server::start();
+    let project = server.project("shop");
+    for message in ["one", "two", "three"] {
+        server.send(&project, &json!({ "message": message }));
+    }
+    let token = server.token();
+    let mut path = "/api/0/projects/acme/shop/issues/?limit=1&query=is:unresolved".to_owned();
+    let mut seen = Vec::new();
+    for page in 1..=3 {
+        let answer = server.api(&path, &token);
+        seen.push(answer.json()[0]["title"].as_str().unwrap().to_owned());
+        let link = answer.header("link").expect("a link");
+        assert_eq!(link.contains("results=\"true\""), page < 3, "{link}");
+        let url = link.trim_start_matches('<').split('>').next().unwrap();
+        path = url.strip_prefix(&server.url).expect(link).to_owned();
+    }
+    assert_eq!(seen, ["three", "two", "one"]);
 }
 
 #[test]

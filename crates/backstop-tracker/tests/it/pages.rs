@@ -210,6 +210,10 @@ fn a_password_can_be_set_and_used() {
         200
     );
 
+    let again = b"password=another+horse+battery";
+    let answer = server.post("/account/", &form, again);
+    assert_eq!(answer.status, 400, "the old password is missing");
+    assert!(answer.text().contains("The old password is not right."));
     let plain = [("Content-Type", "application/x-www-form-urlencoded")];
     let wrong = server.post(
         "/sign-in/",
@@ -227,6 +231,76 @@ fn a_password_can_be_set_and_used() {
         303,
         "the session has ended"
     );
+}
+
+#[test]
+fn a_new_password_ends_every_other_session_and_link() {
+    let server = Server::start();
+    let here = sign_in(&server);
+    let link = |arguments: &[&str]| {
+        let link = says(arguments, server.data.path());
+        link.strip_prefix(&server.url).unwrap().to_owned()
+    };
+    let lost = link(&["user", "sign-in", "ada@example.com"]);
+    let other = server.post(&lost, &[], b"");
+    let other = other.header("set-cookie").unwrap();
+    let other = other.split(';').next().unwrap();
+    let unused = link(&["user", "sign-in", "ada@example.com"]);
+    let account = page(&server, "/account/", &here).text();
+    assert!(account.contains("minlength=\"8\""), "{account}");
+    assert!(!account.contains("name=\"old\""), "there is none yet");
+
+    let form = |cookie| {
+        [
+            ("Cookie", cookie),
+            ("Content-Type", "application/x-www-form-urlencoded"),
+        ]
+    };
+    let set = server.post("/account/", &form(&here), b"password=correct+horse");
+    assert_eq!(set.status, 200, "{}", set.text());
+    assert!(set.text().contains("name=\"old\""), "{}", set.text());
+    assert_eq!(page(&server, "/account/", &here).status, 200);
+    assert_eq!(page(&server, "/account/", other).status, 303);
+    assert_eq!(server.post(&unused, &[], b"").status, 410);
+    let changed = server.post(
+        "/account/",
+        &form(&here),
+        b"old=correct+horse&password=another+horse",
+    );
+    assert_eq!(changed.status, 200, "{}", changed.text());
+
+    // Who has forgotten it starts again.
+    let fresh = link(&["user", "sign-in", "--forget-password", "ada@example.com"]);
+    assert_eq!(page(&server, "/account/", &here).status, 303);
+    let fresh = server.post(&fresh, &[], b"");
+    let fresh = fresh.header("set-cookie").unwrap();
+    let fresh = fresh.split(';').next().unwrap();
+    let set = server.post("/account/", &form(fresh), b"password=third+horse");
+    assert_eq!(set.status, 200, "{}", set.text());
+}
+
+#[test]
+fn the_secret_of_a_link_is_not_logged_and_a_lost_slash_does_not_matter() {
+    let server = Server::start();
+    let link = says(&["user", "create", "ada@example.com"], server.data.path());
+    let path = link
+        .strip_prefix(&server.url)
+        .unwrap()
+        .trim_end_matches('/');
+    let browser = [("Accept", "text/html")];
+    assert_eq!(server.get(path, &browser).status, 200);
+    assert_eq!(server.get(&format!("{path}/more"), &browser).status, 308);
+    assert_eq!(server.get(&format!("{path}/more/"), &browser).status, 404);
+    assert_eq!(server.post(path, &[], b"").status, 303);
+    assert_eq!(
+        server.get("/projects?page=2", &browser).header("location"),
+        Some("/projects/?page=2")
+    );
+    let log = server.log_at_end();
+    let secret = path.trim_start_matches("/sign-in/");
+    assert!(!log.contains(secret), "{log}");
+    assert!(log.contains("/sign-in/…"), "{log}");
+    assert_eq!(log.matches("status=404").count(), 1, "{log}");
 }
 
 #[test]

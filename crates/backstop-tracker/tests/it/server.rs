@@ -10,6 +10,7 @@ use tempfile::TempDir;
 /// A server of its own directory; it is killed when the test ends.
 pub(crate) struct Server {
     child: Child,
+    log: Option<std::thread::JoinHandle<String>>,
     pub(crate) url: String,
     pub(crate) data: TempDir,
 }
@@ -93,12 +94,24 @@ impl Server {
         };
         // The log must be emptied, or the server would wait for its reader.
         let mut log = child.stderr.take().expect("stderr is piped");
-        std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
+        let log = std::thread::spawn(move || {
+            let mut lines = Vec::new();
+            log.read_to_end(&mut lines).expect("the log can be read");
+            String::from_utf8_lossy(&lines).into_owned()
+        });
         Server {
             url: url.to_owned(),
             child,
+            log: Some(log),
             data,
         }
+    }
+
+    /// Ends the server and returns what it has logged.
+    pub(crate) fn log_at_end(mut self) -> String {
+        let log = self.log.take().expect("the log is read once");
+        self.terminate();
+        log.join().expect("the log was read")
     }
 
     /// Makes a project and returns what `--json` says of it.

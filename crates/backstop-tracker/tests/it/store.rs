@@ -477,7 +477,9 @@ fn people_sign_in_with_a_link_once_and_with_a_password() {
     store.end_session(session.expose()).unwrap();
     assert_eq!(whose(hour(9)), None);
     assert_eq!(store.check_password("ada@example.org", "").unwrap(), None);
-    store.set_password(user.id, "correct horse").unwrap();
+    store
+        .set_password(user.id, "", "correct horse", None)
+        .unwrap();
     let known = store
         .check_password("Ada@example.org", "correct horse")
         .unwrap();

@@ -690,30 +690,44 @@ impl Worker {
     }
 
     fn send_unsent(&mut self) {
-        while let Some(mail) = self.unsent.front() {
-            match self.mailer.send(mail) {
-                Ok(()) => {
-                    self.unsent.pop_front();
-                    self.retry = RETRY_MIN;
-                    self.retry_at = None;
-                }
+        let waiting = self.unsent.len();
+        while let Some(mail) = self.unsent.front_mut() {
+            let mut delivered = false;
+            let mut still_to = Vec::new();
+            self.mailer.send_each(mail, |receiver, sent| match sent {
+                Ok(()) => delivered = true,
                 Err(error) if error.kind() == MailErrorKind::Unavailable => {
-                    let waiting = self.unsent.len();
                     tracing::warn!(
                         target: "backstop::mail",
+                        receiver,
                         %error,
                         waiting,
                         "a mail to administrators waits"
                     );
-                    self.retry_at = Some(self.start.elapsed() + self.retry);
-                    self.retry = (self.retry * 2).min(RETRY_MAX);
-                    return;
+                    still_to.push(receiver.to_owned());
                 }
                 Err(error) => {
-                    tracing::error!(target: "backstop::mail", %error, "a mail to administrators was refused");
-                    self.unsent.pop_front();
-                    self.lost += 1;
+                    tracing::error!(
+                        target: "backstop::mail",
+                        receiver,
+                        %error,
+                        "a mail to an administrator was refused"
+                    );
                 }
+            });
+            if !still_to.is_empty() {
+                // Who has it does not get it again.
+                mail.to = still_to;
+                self.retry_at = Some(self.start.elapsed() + self.retry);
+                self.retry = (self.retry * 2).min(RETRY_MAX);
+                return;
+            }
+            self.unsent.pop_front();
+            if delivered {
+                self.retry = RETRY_MIN;
+                self.retry_at = None;
+            } else {
+                self.lost += 1;
             }
         }
     }
