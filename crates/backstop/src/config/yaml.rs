@@ -60,11 +60,10 @@ pub(super) fn read(text: &str) -> Result<Value, YamlError> {
         let (event, span) = reader.next()?;
         match event {
             Event::StreamEnd => return Ok(document.unwrap_or(Value::Null)),
-            Event::Nothing | Event::StreamStart | Event::DocumentEnd => {}
             Event::DocumentStart(_) if document.is_some() => {
                 return Err(refusal("only one document is allowed", span));
             }
-            Event::DocumentStart(_) => {}
+            Event::Nothing | Event::StreamStart | Event::DocumentStart(_) | Event::DocumentEnd => {}
             event => document = Some(reader.value(event, span, 0)?),
         }
     }
