@@ -264,10 +264,17 @@ fn facts(issue: &Issue) -> Vec<Value> {
         .collect()
 }
 
-/// The most frequent value of each tag, with its share.
+/// The most frequent value of each tag, with its share; of a tag whose values are all different,
+/// such as the number of a request, how many there are.
 fn tag_bars(tags: &[TagCount]) -> Vec<Value> {
     let bars = tags.iter().filter_map(|tag| {
         let top = tag.values.first()?;
+        if top.count == 1 && tag.total > 1 {
+            // Beyond a limit values are only counted, and may be alike.
+            let more = if tag.other == 0 { "" } else { "more than " };
+            let different = format!("{more}{} different values", tag.total - tag.other);
+            return Some(context! { key => &tag.key, different });
+        }
         let percent = (top.count * 100).checked_div(tag.total)?;
         Some(context! { key => &tag.key, value => &top.value, percent })
     });

@@ -1,5 +1,6 @@
 //! The tracker through its public doors.
 
+mod accounts;
 mod api;
 mod cli;
 mod damage;

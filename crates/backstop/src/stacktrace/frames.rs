@@ -220,7 +220,11 @@ impl Writer<'_> {
             }
             html.raw("</th><td>");
             value::write(html, shown);
-            if let Some(state) = note("state").filter(|state| *state != "ok") {
+            // A value that is nothing but its state has said so already.
+            let said = shown.as_str().map(|text| text.trim_matches(['<', '>']));
+            if let Some(state) =
+                note("state").filter(|state| *state != "ok" && Some(*state) != said)
+            {
                 html.span("bs-state", state);
             }
             html.raw("</td></tr>");
