@@ -301,10 +301,9 @@ fn send(
         let before = world.acked.insert(*id, stored.issue);
         if let Some(issue) = before {
             assert!(stored.duplicate, "event {id} was counted twice");
-            assert!(
-                world.has_split || leads_to(store, issue, stored.issue),
-                "event {id} moved"
-            );
+            // The disk may fail, or the power go, between the commit and this question.
+            let same = leads_to(store, issue, stored.issue).unwrap_or(true);
+            assert!(world.has_split || same, "event {id} moved");
         }
     }
     Ok(())
@@ -343,7 +342,7 @@ fn verify(disk: &Disk, directory: &Path, world: &World, totals: &mut Totals) {
         let place = store.event_place(*id);
         let place = place.unwrap_or_else(|error| panic!("event {id} is lost: {error}"));
         assert!(
-            world.has_split || leads_to(&store, *issue, place.issue),
+            world.has_split || leads_to(&store, *issue, place.issue).expect("readable"),
             "event {id} moved"
         );
         assert!(
@@ -376,8 +375,8 @@ fn verify(disk: &Disk, directory: &Path, world: &World, totals: &mut Totals) {
 }
 
 /// Says whether an issue is the other one by now.
-fn leads_to(store: &Store, issue: IssueId, other: IssueId) -> bool {
-    issue == other || store.issue(issue).is_ok_and(|issue| issue.id == other)
+fn leads_to(store: &Store, issue: IssueId, other: IssueId) -> Result<bool, Error> {
+    Ok(issue == other || store.issue(issue)?.id == other)
 }
 
 fn time(seconds: i64) -> Timestamp {
