@@ -190,7 +190,7 @@ impl Mailer {
                 let refused = mailbox(receiver).map(|_| ());
                 told(
                     receiver,
-                    refused.and_then(|()| sent.as_ref().map(|()| ()).map_err(MailError::again)),
+                    refused.and_then(|()| sent.as_ref().copied().map_err(MailError::again)),
                 );
             }
             return;
