@@ -43,13 +43,13 @@ impl Sender<'_> {
         self.post("store", event.to_string().as_bytes(), 1)
     }
 
-    fn from_api(&self, token: &str) -> Account {
+    fn in_api(&self, token: &str) -> Account {
         let slug = self.project["slug"].as_str().expect("a name");
         let path = format!("/api/0/projects/acme/{slug}/outcomes/");
         account(&self.server.api(&path, token).json())
     }
 
-    fn from_command(&self) -> (Account, String) {
+    fn in_command(&self) -> (Account, String) {
         let slug = self.project["slug"].as_str().expect("a name");
         let data = self.server.data.path();
         let list = says(&["outcomes", slug, "--org", "acme", "--json"], data);
@@ -115,11 +115,11 @@ fn the_totals_add_up_everywhere() {
     ];
     let expected = expected.map(|(reason, count)| (reason.to_owned(), count));
     // The API is asked first: it has what was counted in the last second written down.
-    let api = [shop.from_api(&token), blog.from_api(&token)];
+    let api = [shop.in_api(&token), blog.in_api(&token)];
     assert_eq!(reasons(&api[0]), expected);
     assert_eq!(reasons(&api[1]), [("accepted".to_owned(), 1)]);
     for (sender, api) in [&*shop, &*blog].into_iter().zip(&api) {
-        let (command, table) = sender.from_command();
+        let (command, table) = sender.in_command();
         assert_eq!(&command, api);
         let total: i64 = api.values().sum();
         assert_eq!(total, sender.sent);
