@@ -1,7 +1,7 @@
 //! The command line: what can be asked of the program, as types.
 //!
-//! Every option of `serve` can also be set in the environment (`BACKSTOP_…`) and in `config.yaml`
-//! of the data directory; the command line wins over the environment, the environment over the
+//! Every option of `serve` can also be set in the environment (`BACKSTOP_…`) and, except for the
+//! data directory itself and the file's own path, in `config.yaml` of the data directory; the command line wins over the environment, the environment over the
 //! file. The names are a contract: scripts rely on them.
 
 use std::net::SocketAddr;
@@ -9,7 +9,12 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-const EXIT_CODES: &str = "\
+const EXAMPLES_AND_EXIT_CODES: &str = "\
+Examples:
+  backstop demo
+  backstop serve --data /var/lib/backstop
+  backstop project create shop --data /var/lib/backstop
+
 Exit codes:
   0  done
   1  it could not be done; the reason is on standard error
@@ -18,7 +23,7 @@ Exit codes:
 
 /// An error tracker in one process and one file. Any Sentry SDK can send to it.
 #[derive(Debug, Parser)]
-#[command(name = "backstop", version, max_term_width = 100, after_help = EXIT_CODES)]
+#[command(name = "backstop", version, max_term_width = 100, after_help = EXAMPLES_AND_EXIT_CODES)]
 pub(crate) struct Cli {
     #[command(subcommand)]
     pub(crate) command: Command,
@@ -42,7 +47,13 @@ Examples:
   backstop demo --once --data /tmp/demo")]
     Demo(DemoArgs),
     /// Make and list projects
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  backstop project create shop
+  backstop project list --json"
+    )]
     Project(ProjectCommand),
     /// Say what became of everything that was sent
     #[command(after_help = "\
@@ -51,10 +62,21 @@ Examples:
   backstop outcomes shop --days 7 --json")]
     Outcomes(OutcomesArgs),
     /// Make tokens for the web API
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "\
+Example:
+  backstop token create --data /var/lib/backstop --scope event:read"
+    )]
     Token(TokenCommand),
     /// Make users and one-time sign-in links
-    #[command(subcommand)]
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  backstop user create ada@example.com
+  backstop user sign-in ada@example.com"
+    )]
     User(UserCommand),
     /// Check pages, references, sums and every stored event, and mend what can be mended
     #[command(after_help = "\
@@ -159,6 +181,10 @@ Examples:
 Give --id and --key to keep the DSN that your clients have. Works while a server runs on DIR.")]
     Create(ProjectCreateArgs),
     /// List the projects with their DSNs
+    #[command(after_help = "\
+Examples:
+  backstop project list
+  backstop project list --data /var/lib/backstop --json")]
     List(ListArgs),
     /// Show a project's quotas, filters and scrubbing, or replace them
     #[command(after_help = "\

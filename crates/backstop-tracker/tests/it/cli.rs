@@ -58,10 +58,25 @@ fn an_unknown_command_is_an_error_of_its_own_kind() {
     for command in [
         &["--help"][..],
         &["serve", "--help"],
+        &["demo", "--help"],
+        &["project", "--help"],
         &["project", "create", "--help"],
+        &["project", "list", "--help"],
+        &["project", "settings", "--help"],
+        &["outcomes", "--help"],
+        &["token", "--help"],
+        &["token", "create", "--help"],
+        &["user", "--help"],
+        &["user", "create", "--help"],
+        &["user", "sign-in", "--help"],
+        &["check", "--help"],
+        &["backup", "--help"],
+        &["restore", "--help"],
+        &["group", "--help"],
     ] {
         let help = says(command, data.path());
         assert!(help.contains("Usage:"), "{help}");
+        assert!(help.contains("Example"), "no example: {help}");
     }
 }
 
