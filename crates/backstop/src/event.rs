@@ -139,6 +139,9 @@ impl Draft {
                 .snapshot
                 .and_then(|snapshot| stacktrace_of(&snapshot))
                 .or_else(|| self.place.as_ref().map(one_frame));
+            if let (Some(stacktrace), Some(place)) = (&mut outermost.stacktrace, &self.place) {
+                restore_line(&mut stacktrace.frames, place);
+            }
         }
         event.exception = exceptions;
         event
@@ -260,6 +263,30 @@ fn one_frame(place: &Place) -> Stacktrace {
     Stacktrace {
         frames: vec![frame],
         ..Stacktrace::default()
+    }
+}
+
+/// Gives the innermost call the line of the error's place, if the optimiser took the line away.
+///
+/// It does where several `?` of a function share one way out. The place is where that function made
+/// the error, unless the function passes its caller's place on (`#[track_caller]`): then the line is
+/// that of another call in the stack, and nothing is changed.
+fn restore_line(frames: &mut [Frame], place: &Place) {
+    let line = u64::from(place.line);
+    let is_here = |frame: &Frame| {
+        let path = frame.abs_path.as_deref().or(frame.filename.as_deref());
+        path.is_some_and(|path| Path::new(path).ends_with(&place.file))
+    };
+    let is_another_call = frames
+        .iter()
+        .any(|frame| frame.lineno == Some(line) && is_here(frame));
+    if let Some(innermost) = frames.last_mut()
+        && innermost.lineno.unwrap_or_default() == 0
+        && !is_another_call
+        && is_here(innermost)
+    {
+        innermost.lineno = Some(line);
+        innermost.colno = Some(place.column.into());
     }
 }
 
@@ -669,5 +696,36 @@ mod tests {
         );
         assert_eq!(frame.pre_context.len(), CONTEXT_LINES);
         assert_eq!(frame.in_app, Some(true));
+    }
+
+    #[test]
+    fn a_line_that_the_optimiser_took_is_that_of_the_place() {
+        let frame = |file: &str, line: Option<u64>| Frame {
+            abs_path: Some(file.to_owned()),
+            lineno: line,
+            ..Frame::default()
+        };
+        let place = Place {
+            file: "src/cart.rs".to_owned(),
+            line: 7,
+            column: 5,
+        };
+        let restored = |frames: [Frame; 2]| {
+            let mut frames = frames;
+            restore_line(&mut frames, &place);
+            (frames[0].lineno, frames[1].lineno)
+        };
+        let lost = || frame("/home/me/shop/src/cart.rs", None);
+        assert_eq!(
+            restored([frame("/home/me/shop/src/main.rs", Some(3)), lost()]),
+            (Some(3), Some(7))
+        );
+        // Another file's, a line that is known, and one that belongs to the caller stay.
+        let other = frame("/home/me/shop/src/smart-cart.rs", None);
+        assert_eq!(restored([lost(), other]), (None, None));
+        let known = frame("/home/me/shop/src/cart.rs", Some(9));
+        assert_eq!(restored([lost(), known]), (None, Some(9)));
+        let caller = frame("/home/me/shop/src/cart.rs", Some(7));
+        assert_eq!(restored([caller, lost()]), (Some(7), None));
     }
 }
