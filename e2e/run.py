@@ -98,6 +98,34 @@ def check_client(name, server, token, dsn, slug, mailbox, browser, screenshots):
             browser.screenshot(f"{stem}-1400-dark.png", 1400, dark=True)
 
 
+def check_demo(binary):
+    """The demonstration of a released binary: each failure twice, with the line and its variables."""
+    with tempfile.TemporaryDirectory() as data:
+        for run in (1, 2):
+            done = subprocess.run([binary, "demo", "--once", "--json", "--data", data],
+                                  capture_output=True, text=True)
+            check(f"demo, run {run}: exit 0", done.returncode == 0, done.stderr[-500:])
+            rows = [row for row in json.loads(done.stdout) if row["issue"]]
+            check(f"demo, run {run}: six issues with {run} events each",
+                  [row["events"] for row in rows] == [run] * 6, rows)
+        mails = os.listdir(f"{data}/mail")
+        check("demo: one mail per issue", len(mails) == 6, mails)
+        token = backstop(binary, "token", "create", "--data", data)
+        serve = [binary, "serve", "--data", data, "--listen", "127.0.0.1:0"]
+        with process(serve, r"listening on (http://\S+)", stderr=subprocess.DEVNULL) as (server, _):
+            for issue in get_json(f"{server}/api/0/projects/demo/shop/issues/", token):
+                latest = get_json(f"{server}/api/0/issues/{issue['id']}/events/latest/", token)
+                url = f"{server}/api/0/projects/demo/shop/events/{latest['eventID']}/json/"
+                own = [frame for frame in last_exception(get_json(url, token))["stacktrace"]["frames"]
+                       if frame.get("in_app")]
+                name = f"demo: {issue['shortId']}"
+                check(f"{name} has the line that failed", own[-1].get("lineno"), own[-1])
+                check(f"{name} has its source", own[-1].get("context_line"), own[-1])
+                shown = [value for value in (own[-1].get("vars") or {}).values()
+                         if "optimised out" not in str(value)]
+                check(f"{name} has a variable's value", shown, own[-1].get("vars"))
+
+
 def check_bad_input(server, project, key):
     """Whatever is wrong is said, and the server goes on."""
     auth = {"X-Sentry-Auth": f"Sentry sentry_version=7, sentry_key={key}"}
@@ -184,6 +212,7 @@ def main():
             child.send_signal(signal.SIGTERM)
             check("SIGTERM ends it with 0", child.wait(30) == 0, child.returncode)
     smtp.stop()
+    check_demo(binary)
     print(f"{counts['passed']} passed, {counts['failed']} failed")
     raise SystemExit(1 if counts["failed"] else 0)
 

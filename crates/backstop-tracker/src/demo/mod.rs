@@ -11,7 +11,6 @@ mod world;
 
 use std::io::{BufRead, BufReader, IsTerminal};
 use std::net::TcpListener;
-use std::path::Path;
 use std::process::{Child, ExitCode, Stdio};
 use std::sync::mpsc::{self, Receiver};
 use std::time::{Duration, Instant};
@@ -99,8 +98,12 @@ async fn demo(args: &DemoArgs) -> Result<ExitCode> {
     let world = World::make(&config.data.join("demo")).await?;
     let mut shop = start_shop(&dsn, &world, args.once)?;
     let url = shop.url.clone();
+    // The store may know these failures from an earlier run.
+    let since = now();
     let attempts = tokio::task::spawn_blocking(move || world::break_everything(&url)).await??;
-    let rows = wait_for_rows(&store, &project, &attempts, &shop.lines, &config.mail_dir).await?;
+    let find =
+        |log: &[String]| table::rows(&store, project.id, since, &attempts, log, &config.mail_dir);
+    let rows = wait_for_rows(find, &shop.lines).await?;
 
     if args.once {
         let fine = rows.iter().all(Row::is_fine);
@@ -221,17 +224,14 @@ impl Drop for ShopProcess {
 
 /// Waits until everything that was broken has arrived, or until patience ends.
 async fn wait_for_rows(
-    store: &Store,
-    project: &Project,
-    attempts: &[world::Attempt],
+    find: impl Fn(&[String]) -> Result<Vec<Row>>,
     log: &Receiver<String>,
-    mails: &Path,
 ) -> Result<Vec<Row>> {
     let deadline = Instant::now() + PATIENCE;
     let mut lines = Vec::new();
     loop {
         lines.extend(log.try_iter());
-        let rows = table::rows(store, project.id, attempts, &lines, mails)?;
+        let rows = find(&lines)?;
         if rows.iter().all(Row::is_fine) || Instant::now() > deadline {
             return Ok(rows);
         }

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 
 use anyhow::Result;
-use backstop_protocol::Event;
+use backstop_protocol::{Event, Timestamp};
 use serde_json::{Value, json};
 
 use super::world::Attempt;
@@ -33,20 +33,23 @@ struct Seen {
 }
 
 impl Row {
-    /// Says whether the failure is where it belongs: ours in an issue with frames and one mail, the
-    /// client's in the log and nowhere else.
+    /// Says whether the failure is where it belongs: ours in an issue with frames, variables and one
+    /// mail, the client's in the log and nowhere else.
     pub(super) fn is_fine(&self) -> bool {
         match &self.issue {
-            Some(issue) => self.is_ours && issue.frames > 0 && self.mail.is_some(),
+            Some(issue) => {
+                self.is_ours && issue.frames > 0 && issue.variables > 0 && self.mail.is_some()
+            }
             None => !self.is_ours && self.logged && self.mail.is_none(),
         }
     }
 }
 
-/// Looks up every failure.
+/// Looks up every failure; an issue counts if something was added to it since the given moment.
 pub(super) fn rows(
     store: &Store,
     project: ProjectId,
+    since: Timestamp,
     attempts: &[Attempt],
     log: &[String],
     mails: &Path,
@@ -58,6 +61,9 @@ pub(super) fn rows(
     };
     let mut issues = Vec::new();
     for issue in store.issues(&query)?.issues {
+        if issue.last_seen < since {
+            continue;
+        }
         if let Some(stored) = optional(store.issue_event(issue.id, Which::Latest))? {
             issues.push((issue, stored.event()?));
         }
