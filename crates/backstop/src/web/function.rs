@@ -317,7 +317,13 @@ impl<S: Clone + Send + Sync + 'static, A: 'static, R: 'static> Erased<S, A, R> {
 }
 
 impl<A, R> Erased<(), A, R> {
-    pub(crate) fn call(&self, argument: A, parts: Parts) -> Boxed<R> {
+    /// Calls the function; the request is copied only for one that has extractors.
+    pub(crate) fn call(&self, argument: A, parts: &Parts) -> Boxed<R> {
+        let parts = if self.extracts {
+            parts.clone()
+        } else {
+            http::Request::new(()).into_parts().0
+        };
         (self.call)(argument, parts, ())
     }
 }

@@ -481,7 +481,7 @@ async fn run(
 
 async fn before(place: &Place, facts: &RequestFacts) -> Result<Option<Response>, Error> {
     for hook in &place.before {
-        let answer = Catching(hook.call((), facts.parts.clone())).await??;
+        let answer = Catching(hook.call((), &facts.parts)).await??;
         if answer.is_some() {
             return Ok(answer);
         }
@@ -493,7 +493,7 @@ async fn before(place: &Place, facts: &RequestFacts) -> Result<Option<Response>,
 async fn after(place: &Place, facts: &Arc<RequestFacts>, mut settled: Settled) -> Settled {
     let mut response = std::mem::take(&mut settled.response);
     for hook in &place.after {
-        response = match Catching(hook.call(response, facts.parts.clone())).await {
+        response = match Catching(hook.call(response, &facts.parts)).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) | Err(error) => return after_failed(place, facts, error).await,
         };
@@ -511,7 +511,7 @@ async fn after_failed(place: &Place, facts: &Arc<RequestFacts>, error: Error) ->
     for hook in &place.after {
         // A hook that fails takes its response with it, so a copy is kept for this case.
         let (sent, kept) = copy(response).await;
-        response = match Catching(hook.call(sent, facts.parts.clone())).await {
+        response = match Catching(hook.call(sent, &facts.parts)).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) | Err(error) => {
                 log::failed(
@@ -804,7 +804,7 @@ enum Answer {
 async fn answer(tables: &[Arc<Table<Handler>>], failure: &Failure) -> Option<Answer> {
     let found = find(tables, &failure.error)?;
     log::answering(failure, &found.handler.on);
-    let parts = failure.request.parts.clone();
+    let parts = &failure.request.parts;
     let call = panic::catch(|| found.handler.function.call(failure.clone(), parts));
     let outcome = match call {
         Ok(call) => Catching(call).await,
@@ -908,12 +908,20 @@ fn is_server_error(failure: &Failure) -> bool {
 /// The default page of an HTTP error.
 fn page(failure: &Failure, noted: bool) -> Response {
     let core = &failure.core;
-    let Some(error) = failure.error.as_http() else {
-        return StatusCode::INTERNAL_SERVER_ERROR.into_response();
+    let made;
+    let error = match failure.error.downcast_ref::<HttpError>() {
+        Some(error) => error,
+        None => match failure.error.as_http() {
+            Some(error) => {
+                made = error;
+                &made
+            }
+            None => return StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+        },
     };
-    let mut response = ready_response(&error).unwrap_or_else(|| {
+    let mut response = ready_response(error).unwrap_or_else(|| {
         let page = Page {
-            error: &error,
+            error,
             format: if core.switches.negotiates {
                 format_for(failure.headers())
             } else {
