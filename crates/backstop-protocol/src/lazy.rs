@@ -77,6 +77,11 @@ impl<T> Lazy<T> {
     pub fn is_unread(&self) -> bool {
         self.text.is_some()
     }
+
+    /// Returns the text as it was sent, if it is still there.
+    pub fn text(&self) -> Option<&str> {
+        self.text.as_deref()
+    }
 }
 
 impl<T: Unread> Lazy<T> {

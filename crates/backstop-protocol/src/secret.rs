@@ -92,20 +92,27 @@ pub fn find(text: &str, wanted: Wanted) -> Vec<Span> {
         if signs.hyphens >= 10 {
             private_keys(text, &mut spans);
         }
-        if signs.digits >= CARD_DIGITS_MIN {
+        if signs.digit_triples >= CARD_TRIPLES_MIN {
             cards(text, &mut spans);
         }
-        if signs.b && signs.space {
+        if signs.bearer {
             bearers(text, &mut spans);
         }
     }
     if wanted.emails && signs.at {
         emails(text, &mut spans);
     }
-    if wanted.ip_addresses && signs.digits >= 4 && signs.dot {
+    if wanted.ip_addresses && signs.digit && signs.dot {
         ip_addresses(text, &mut spans);
     }
     spans
+}
+
+/// Says whether [`find`] can find something in a text of `json`; a quick look at the whole, which
+/// is wrong only by saying yes too often.
+pub fn may_be_in(json: &str, wanted: Wanted) -> bool {
+    // An escape may hide any of the signs.
+    Signs::of(json.as_bytes()).tell(wanted) || json.contains("\\u00")
 }
 
 /// Returns the text with [`FILTERED`] in the place of each span; spans may overlap.
@@ -194,6 +201,9 @@ pub fn is_name(name: &str) -> bool {
     if name.len() > NAME_BYTES_MAX || name.len() < 3 {
         return false;
     }
+    if !may_be_secret(name.as_bytes()) {
+        return false;
+    }
     // Only ASCII letters decide; the rest separates words.
     let mut lower = [0_u8; NAME_BYTES_MAX];
     for (small, byte) in lower.iter_mut().zip(name.bytes()) {
@@ -202,9 +212,6 @@ pub fn is_name(name: &str) -> bool {
     let Ok(lower) = std::str::from_utf8(&lower[..name.len()]) else {
         return false;
     };
-    if !may_be_secret(lower) {
-        return false;
-    }
     if PARTS.iter().any(|part| lower.contains(part)) {
         return true;
     }
@@ -220,15 +227,31 @@ pub fn is_name(name: &str) -> bool {
 }
 
 /// A quick look that lets most names pass: every word above has one of these in it.
-fn may_be_secret(lower: &str) -> bool {
-    const HINTS: [&str; 14] = [
-        "pass", "pwd", "secret", "key", "auth", "token", "cred", "cookie", "csrf", "xsrf", "sess",
-        "cv", "jwt", "bearer",
-    ];
-    HINTS.iter().any(|hint| lower.contains(hint))
-        || ["otp", "ssn", "number"]
-            .iter()
-            .any(|hint| lower.contains(hint))
+fn may_be_secret(name: &[u8]) -> bool {
+    let hints = |first: u8| -> &'static [&'static str] {
+        match first | 32 {
+            b'a' => &["auth"],
+            b'b' => &["bearer"],
+            b'c' => &["cookie", "cred", "csrf", "cv"],
+            b'j' => &["jwt"],
+            b'k' => &["key"],
+            b'n' => &["number"],
+            b'o' => &["otp"],
+            b'p' => &["pass", "pwd"],
+            b's' => &["secret", "sess", "ssn"],
+            b't' => &["token"],
+            b'x' => &["xsrf"],
+            _ => &[],
+        }
+    };
+    (0..name.len()).any(|at| {
+        let rest = &name[at..];
+        let begins = |hint: &&str| {
+            rest.get(..hint.len())
+                .is_some_and(|word| word.eq_ignore_ascii_case(hint.as_bytes()))
+        };
+        hints(name[at]).iter().any(begins)
+    })
 }
 
 /// Returns where the words of a name are: `userPassword`, `user_password`, `'user-password'`.
@@ -253,39 +276,74 @@ fn words(name: &str) -> impl Iterator<Item = Range<usize>> {
 }
 
 /// Which signs a text has, so that most texts are looked through once only.
-#[derive(Default)]
+#[derive(Debug, Default)]
 struct Signs {
-    digits: usize,
+    /// Places where three digits follow each other.
+    digit_triples: usize,
     hyphens: usize,
     at: bool,
-    b: bool,
-    space: bool,
     dot: bool,
+    digit: bool,
+    /// A `b` with the end of `bearer ` or `basic ` in the right distance.
+    bearer: bool,
 }
+
+/// Nothing that is found is shorter.
+const FOUND_BYTES_MIN: usize = 5;
+/// The longer of the two words of [`bearers`].
+const BEARER_BYTES: usize = "bearer ".len();
+/// A card has at least this many [`Signs::digit_triples`]: 13 digits in groups of 3, 3, 3 and 4.
+const CARD_TRIPLES_MIN: usize = 5;
 
 impl Signs {
     fn of(bytes: &[u8]) -> Signs {
         let mut signs = Signs::default();
+        if bytes.len() < FOUND_BYTES_MIN {
+            return signs;
+        }
         // Short runs of bytes are counted in bytes, which the compiler turns into vectors.
-        for chunk in bytes.chunks(128) {
-            let (mut digits, mut hyphens) = (0_u8, 0_u8);
-            let (mut at, mut b, mut space, mut dot) = (0_u8, 0_u8, 0_u8, 0_u8);
-            for byte in chunk {
-                digits += u8::from(byte.is_ascii_digit());
+        for from in (0..bytes.len()).step_by(128) {
+            let chunk = |shift: usize| {
+                let from = (from + shift).min(bytes.len());
+                &bytes[from..bytes.len().min(from + 128)]
+            };
+            let (mut hyphens, mut triples) = (0_u8, 0_u8);
+            let (mut at, mut dot, mut digit) = (0_u8, 0_u8, 0_u8);
+            for byte in chunk(0) {
                 hyphens += u8::from(*byte == b'-');
                 at |= u8::from(*byte == b'@');
-                b |= u8::from(*byte | 32 == b'b');
-                space |= u8::from(*byte == b' ');
                 dot |= u8::from(*byte == b'.');
+                digit |= u8::from(byte.is_ascii_digit());
             }
-            signs.digits += usize::from(digits);
+            if digit != 0 {
+                for ((one, two), three) in chunk(0).iter().zip(chunk(1)).zip(chunk(2)) {
+                    let all = one.is_ascii_digit() & two.is_ascii_digit() & three.is_ascii_digit();
+                    triples += u8::from(all);
+                }
+            }
+            let mut bearer = 0_u8;
+            let ends = chunk(4).iter().zip(chunk(5));
+            for (first, (four, five)) in chunk(0).iter().zip(ends) {
+                let basic = (*four | 32 == b'c') & (*five == b' ');
+                bearer |= u8::from((*first | 32 == b'b') & (basic | (*five | 32 == b'r')));
+            }
             signs.hyphens += usize::from(hyphens);
+            signs.digit_triples += usize::from(triples);
             signs.at |= at != 0;
-            signs.b |= b != 0;
-            signs.space |= space != 0;
             signs.dot |= dot != 0;
+            signs.digit |= digit != 0;
+            signs.bearer |= bearer != 0 && bytes.len() > BEARER_BYTES;
         }
         signs
+    }
+
+    /// Says whether one of the forms can be there.
+    fn tell(&self, wanted: Wanted) -> bool {
+        let secrets =
+            self.at || self.bearer || self.hyphens >= 10 || self.digit_triples >= CARD_TRIPLES_MIN;
+        (wanted.secrets && secrets)
+            || (wanted.emails && self.at)
+            || (wanted.ip_addresses && self.dot && self.digit)
     }
 }
 
@@ -558,6 +616,27 @@ mod tests {
     }
 
     #[test]
+    fn no_word_escapes_the_quick_look() {
+        let pairs = PAIRS.iter().map(|(one, other)| format!("{one}_{other}"));
+        let words = WORDS.iter().chain(&PARTS).map(|word| (*word).to_owned());
+        for name in words.chain(pairs) {
+            assert!(is_name(&name), "{name}");
+            assert!(is_name(&name.to_ascii_uppercase()), "{name}");
+        }
+    }
+
+    #[test]
+    fn a_quick_look_lets_usual_texts_pass() {
+        let wanted = Wanted {
+            secrets: true,
+            ..Wanted::default()
+        };
+        let usual = r#"["result_12 = self.process(order, 12)  # back - to 100", "number: 7.5\n"]"#;
+        assert!(!may_be_in(usual, wanted));
+        assert!(may_be_in(r#"["ann\u0040example.test"]"#, wanted));
+    }
+
+    #[test]
     fn patterns_in_texts() {
         let wanted = Wanted {
             secrets: true,
@@ -566,6 +645,10 @@ mod tests {
         };
         let check = |text: &str, expected: &str| {
             assert_eq!(replace(text, find(text, wanted)), expected);
+            let found = text != expected;
+            let long = format!("{}{text}{}", "x ".repeat(100), " y".repeat(100));
+            let json = serde_json::to_string(&[&long, text]).unwrap();
+            assert!(!found || may_be_in(&json, wanted), "{text}");
         };
         check("paid with 4111 1111 1111 1111.", "paid with [Filtered].");
         check("card 378282246310005", "card [Filtered]");

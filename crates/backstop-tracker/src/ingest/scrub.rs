@@ -204,6 +204,11 @@ impl Scrubber<'_> {
     }
 
     fn lines(&mut self, name: &'static str, lines: &mut Lazy<Vec<String>>) {
+        // Lines have no names, so a look at the whole is usually enough.
+        let text = lines.text();
+        if text.is_some_and(|text| !secret::may_be_in(text, self.wanted)) {
+            return;
+        }
         self.unread(lines, |scrubber, lines| {
             scrubber.each(name, lines, |scrubber, line| scrubber.text(line, None));
         });
@@ -217,9 +222,12 @@ impl Scrubber<'_> {
 
     /// Leaves a part unread if there is nothing to find in it, as nearly always.
     fn unread<T: Unread>(&mut self, part: &mut Lazy<T>, work: impl FnOnce(&mut Self, &mut T)) {
+        let texts = part
+            .text()
+            .is_none_or(|text| secret::may_be_in(text, self.wanted));
         let found = part.any_piece(|piece| match piece {
             Piece::Name(name) => self.settings.enabled && self.is_secret(name),
-            Piece::Text(text) => !secret::find(text, self.wanted).is_empty(),
+            Piece::Text(text) => texts && !secret::find(text, self.wanted).is_empty(),
         });
         if found != Some(false) {
             work(self, part.get_mut());
