@@ -1,4 +1,4 @@
-//! An event like that of a Flask application: 15 frames with source lines and variables.
+//! An event like that of a Flask application: 18 frames with source lines and variables.
 
 use serde_json::{Value, json};
 
@@ -10,7 +10,7 @@ pub(crate) fn event() -> Vec<u8> {
             })
             .collect()
     };
-    let frames: Vec<Value> = (0..15)
+    let frames: Vec<Value> = (0..18)
         .map(|index| {
             json!({
                 "filename": format!("shop/module_{index}.py"),

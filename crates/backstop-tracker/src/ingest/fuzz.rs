@@ -1,4 +1,4 @@
-//! Doors for the fuzz targets; not for use otherwise.
+//! Doors for the fuzz targets and benches; not for use otherwise.
 
 use backstop_protocol::{Event, EventId, Timestamp};
 use http::header::CONTENT_ENCODING;
@@ -32,16 +32,7 @@ pub fn event(bytes: &[u8]) {
     let Ok(mut event) = Event::decode(bytes) else {
         return;
     };
-    let arrival = Arrival {
-        received: Timestamp::from_micros(1_795_338_000_000_000),
-        sent_at: event.timestamp,
-        event_id: None,
-        sdk: None,
-        client: Some("fuzz/1"),
-        agent: "fuzz/1",
-        peer: None,
-    };
-    normalise(&mut event, &arrival, None, EventId::from_bytes([1; 16]));
+    give_form(&mut event);
     let everything = || vec!["*a*".to_owned()];
     let settings = Settings {
         filter: Filters {
@@ -65,6 +56,29 @@ pub fn event(bytes: &[u8]) {
     scrub::scrub(&mut again, &settings.scrub);
     again.meta = event.meta.clone();
     assert_eq!(again, event);
+}
+
+/// Does what is done to an event before it is grouped.
+pub fn prepared(bytes: &[u8], scrubbing: bool) -> Option<Event> {
+    let mut event = Event::decode(bytes).ok()?;
+    give_form(&mut event);
+    if scrubbing {
+        scrub::scrub(&mut event, &Scrubbing::default());
+    }
+    Some(event)
+}
+
+fn give_form(event: &mut Event) {
+    let arrival = Arrival {
+        received: Timestamp::from_micros(1_795_338_000_000_000),
+        sent_at: event.timestamp,
+        event_id: None,
+        sdk: None,
+        client: Some("fuzz/1"),
+        agent: "fuzz/1",
+        peer: None,
+    };
+    normalise(event, &arrival, None, EventId::from_bytes([1; 16]));
 }
 
 /// Reads the event of a crash, as MessagePack and as parts of a form.
