@@ -320,7 +320,11 @@ impl<'a> Reader<'a> {
     }
 
     /// Says whether `found` says yes to a name or text of the plain value that comes next.
-    pub(crate) fn any_piece(&mut self, found: &mut impl FnMut(Piece<'_>) -> bool) -> bool {
+    pub(crate) fn any_piece(
+        &mut self,
+        texts: bool,
+        found: &mut impl FnMut(Piece<'_>) -> bool,
+    ) -> bool {
         let mut any = false;
         let text = self.text;
         walk(

@@ -106,13 +106,14 @@ impl<T: Unread> Lazy<T> {
         std::mem::take(self.get_mut())
     }
 
-    /// Goes through the names and texts of the value in their order until `found` says yes, and
-    /// says whether it did. A value that was not read stays unread.
+    /// Goes through the names and, if `texts` says so, the texts of the value in their order until
+    /// `found` says yes, and says whether it did. `None` if the value was read: then it is to be
+    /// looked at itself.
     ///
     /// Names and texts inside lists and objects are among them; numbers are not.
-    pub fn any_piece(&self, mut found: impl FnMut(Piece<'_>) -> bool) -> Option<bool> {
+    pub fn any_piece(&self, texts: bool, mut found: impl FnMut(Piece<'_>) -> bool) -> Option<bool> {
         let text = self.text.as_deref()?;
-        Some(Reader::new(text).any_piece(&mut found))
+        Some(Reader::new(text).any_piece(texts, &mut found))
     }
 }
 

@@ -225,9 +225,9 @@ impl Scrubber<'_> {
         let texts = part
             .text()
             .is_none_or(|text| secret::may_be_in(text, self.wanted));
-        let found = part.any_piece(|piece| match piece {
+        let found = part.any_piece(texts, |piece| match piece {
             Piece::Name(name) => self.settings.enabled && self.is_secret(name),
-            Piece::Text(text) => texts && !secret::find(text, self.wanted).is_empty(),
+            Piece::Text(text) => !secret::find(text, self.wanted).is_empty(),
         });
         if found != Some(false) {
             work(self, part.get_mut());
