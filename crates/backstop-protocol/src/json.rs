@@ -333,6 +333,7 @@ impl<'a> Reader<'a> {
             usize::BITS as usize,
             &mut |piece, escaped| {
                 any = match piece {
+                    Piece::Text(_) if !texts => false,
                     _ if !escaped => found(piece),
                     Piece::Name(text) => found(Piece::Name(&unescaped(text))),
                     Piece::Text(text) => found(Piece::Text(&unescaped(text))),

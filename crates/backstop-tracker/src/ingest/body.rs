@@ -205,18 +205,33 @@ fn inflate_deflate(wire: &[u8], share: Share) -> Result<Held, Refusal> {
 fn inflate(decoder: impl Read, wire_bytes: usize, mut share: Share) -> Result<Held, Refusal> {
     let mut bytes = Vec::with_capacity((wire_bytes * 6).min(STEP_BYTES));
     let mut decoder = decoder;
+    // Steps are joined at the end: a buffer that grows is copied again and again, and a bomb would
+    // cost a multiple of its limit.
+    let mut steps: Vec<Vec<u8>> = Vec::new();
     loop {
         share.grow(STEP_BYTES)?;
-        let before = bytes.len();
         let mut step = (&mut decoder).take(STEP_BYTES as u64);
         step.read_to_end(&mut bytes).map_err(broken)?;
-        if bytes.len() > DECODED_BYTES_MAX {
+        if steps.len() * STEP_BYTES + bytes.len() > DECODED_BYTES_MAX {
             return Err(too_large());
         }
-        if bytes.len() - before < STEP_BYTES {
-            return Ok(Held { bytes, share });
+        if bytes.len() < STEP_BYTES {
+            break;
         }
+        steps.push(std::mem::replace(
+            &mut bytes,
+            Vec::with_capacity(STEP_BYTES),
+        ));
     }
+    if !steps.is_empty() {
+        let mut whole = Vec::with_capacity(steps.len() * STEP_BYTES + bytes.len());
+        for step in steps {
+            whole.extend_from_slice(&step);
+        }
+        whole.extend_from_slice(&bytes);
+        bytes = whole;
+    }
+    Ok(Held { bytes, share })
 }
 
 /// Finds the JSON in the body of the store endpoint, which may be base64 and zlib without saying so.

@@ -114,6 +114,17 @@ impl Server {
         log.join().expect("the log was read")
     }
 
+    /// The most memory that the server had so far, in bytes.
+    pub(crate) fn memory_peak(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.child.id()));
+        let status = status.expect("Linux tells of a running process");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"));
+        let kib = line.and_then(|line| line.trim().strip_suffix(" kB"));
+        kib.and_then(|kib| kib.trim().parse::<u64>().ok())
+            .expect("a number")
+            * 1024
+    }
+
     /// Makes a project and returns what `--json` says of it.
     pub(crate) fn project(&self, name: &str) -> Value {
         let text = says(
