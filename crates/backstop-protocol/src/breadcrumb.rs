@@ -1,8 +1,8 @@
 //! What happened before an event.
 
-use serde::Serialize;
 use serde_json::Value;
 
+use crate::encode::{Encode, Members, serialize_encoded};
 use crate::json::{Reader, Syntax};
 use crate::lenient::deserialize_leniently;
 use crate::{Lazy, Object, Timestamp};
@@ -10,28 +10,21 @@ use crate::{Lazy, Object, Timestamp};
 /// A note of something that happened before an event.
 ///
 /// Schema: <https://develop.sentry.dev/sdk/event-payloads/breadcrumbs/>.
-#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Breadcrumb {
     /// When, by the sender's clock.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub timestamp: Option<Timestamp>,
     /// `default`, `http`, `navigation`, `query`, …
-    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     pub ty: Option<String>,
     /// For example the logger's name.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub category: Option<String>,
     /// The text.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// How important; kept as sent because clients invent levels here.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub level: Option<String>,
     /// Details.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub data: Option<Lazy<Value>>,
     /// Fields that this version does not know.
-    #[serde(flatten)]
     pub other: Object,
 }
 
@@ -51,4 +44,28 @@ impl Breadcrumb {
     }
 }
 
+impl Encode for Breadcrumb {
+    fn encode(&self, out: &mut Vec<u8>) {
+        let Breadcrumb {
+            timestamp,
+            ty,
+            category,
+            message,
+            level,
+            data,
+            other,
+        } = self;
+        Members::new(out)
+            .member("timestamp", timestamp)
+            .member("type", ty)
+            .member("category", category)
+            .member("message", message)
+            .member("level", level)
+            .member("data", data)
+            .all(other)
+            .end();
+    }
+}
+
+serialize_encoded!(Breadcrumb);
 deserialize_leniently!(Breadcrumb);

@@ -5,111 +5,76 @@ use std::borrow::Cow;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::encode::{Encode, Members, serialize_encoded};
 use crate::json::{Reader, Syntax};
 use crate::lenient::{attach_notes, deserialize_leniently};
 use crate::{
     Breadcrumb, DecodeError, EventId, Exception, Lazy, Level, Object, Request, Stacktrace, Thread,
-    Timestamp, User, values,
+    Timestamp, User,
 };
 
 /// One occurrence of an error or message.
 ///
 /// The schema is Sentry's event payload: <https://develop.sentry.dev/sdk/event-payloads/>.
-#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Event {
     /// Identifies the event.
     pub event_id: EventId,
     /// What kind of record this is.
-    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     pub ty: Option<EventType>,
     /// How bad it is; missing on the wire means `error`.
     pub level: Level,
     /// When it happened, by the sender's clock.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub timestamp: Option<Timestamp>,
     /// The language of the sender: `python`, `javascript`, `node`, `native`, `rust`, `other`, …
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub platform: Option<String>,
     /// The logger that recorded it.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub logger: Option<String>,
     /// The route or task during which it happened.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub transaction: Option<String>,
     /// The old name of `transaction`: where the sender says that the fault is.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub culprit: Option<String>,
     /// The host.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub server_name: Option<String>,
     /// The version of the user's program.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub release: Option<String>,
     /// The build of the release.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub dist: Option<String>,
     /// Where the program runs: `production`, `staging`, …
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub environment: Option<String>,
     /// The message, for events that are not (only) an exception.
-    #[serde(rename = "logentry", skip_serializing_if = "Option::is_none")]
     pub message: Option<Message>,
     /// The exceptions in wire order: innermost cause first, the one that was raised last.
-    #[serde(
-        serialize_with = "values::serialize",
-        skip_serializing_if = "Vec::is_empty"
-    )]
     pub exception: Vec<Exception>,
     /// The threads that were running.
-    #[serde(
-        serialize_with = "values::serialize",
-        skip_serializing_if = "Vec::is_empty"
-    )]
     pub threads: Vec<Thread>,
     /// A stack without an exception.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub stacktrace: Option<Stacktrace>,
     /// The template that failed (`filename`, `lineno`, `context_line`, …).
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub template: Option<Object>,
     /// The HTTP request.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub request: Option<Request>,
     /// Who was affected.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub user: Option<User>,
     /// Indexed key/value pairs; every value is text once decoded.
-    #[serde(skip_serializing_if = "Object::is_empty")]
     pub tags: Object,
     /// Anything else that the sender wanted to tell.
-    #[serde(skip_serializing_if = "Lazy::<Object>::is_empty")]
     pub extra: Lazy<Object>,
     /// Named structured contexts (`os`, `runtime`, `trace`, …).
-    #[serde(skip_serializing_if = "Lazy::<Object>::is_empty")]
     pub contexts: Lazy<Object>,
     /// What happened before, oldest first.
-    #[serde(
-        serialize_with = "values::serialize",
-        skip_serializing_if = "Vec::is_empty"
-    )]
     pub breadcrumbs: Vec<Breadcrumb>,
     /// The sender's own grouping; empty means the default.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub fingerprint: Vec<String>,
     /// Installed packages and their versions.
-    #[serde(skip_serializing_if = "Lazy::<Object>::is_empty")]
     pub modules: Lazy<Object>,
     /// The client that sent the event.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub sdk: Option<Sdk>,
     /// Images for later symbolication (`images`, `sdk_info`).
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub debug_meta: Option<Lazy<Value>>,
     /// What was changed, cut or refused, as a tree beside the data.
-    #[serde(rename = "_meta", skip_serializing_if = "Object::is_empty")]
     pub meta: Object,
     /// Fields that this version does not know.
-    #[serde(flatten)]
     pub other: Object,
 }
 
@@ -131,33 +96,26 @@ pub enum EventType {
 }
 
 /// A message and how it was made.
-#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Message {
     /// The template, before parameters were filled in.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub message: Option<String>,
     /// The text that people read.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub formatted: Option<String>,
     /// The parameters, as sent (list or object).
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub params: Option<Value>,
     /// Fields that this version does not know.
-    #[serde(flatten)]
     pub other: Object,
 }
 
 /// The client that sent an event.
-#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Sdk {
     /// For example `sentry.python.flask`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
     /// For example `2.75.0`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<String>,
     /// Fields that this version does not know.
-    #[serde(flatten)]
     pub other: Object,
 }
 
@@ -200,8 +158,14 @@ impl Event {
 
     /// Encodes the event in its canonical form, which [`Event::decode`] reads back unchanged.
     pub fn encode(&self) -> Vec<u8> {
-        // Text keys and no I/O: the only ways in which writing JSON can fail.
-        serde_json::to_vec(self).expect("an event has text keys only")
+        let mut json = Vec::new();
+        self.encode_into(&mut json);
+        json
+    }
+
+    /// Appends the event in its canonical form to a buffer, which may be used again.
+    pub fn encode_into(&self, json: &mut Vec<u8>) {
+        Encode::encode(self, json);
     }
 
     fn read(reader: &mut Reader<'_>) -> Result<Event, Syntax> {
@@ -350,6 +314,106 @@ impl Sdk {
     }
 }
 
+impl Encode for Event {
+    fn encode(&self, out: &mut Vec<u8>) {
+        let Event {
+            event_id,
+            ty,
+            level,
+            timestamp,
+            platform,
+            logger,
+            transaction,
+            culprit,
+            server_name,
+            release,
+            dist,
+            environment,
+            message,
+            exception,
+            threads,
+            stacktrace,
+            template,
+            request,
+            user,
+            tags,
+            extra,
+            contexts,
+            breadcrumbs,
+            fingerprint,
+            modules,
+            sdk,
+            debug_meta,
+            meta,
+            other,
+        } = self;
+        Members::new(out)
+            .member("event_id", event_id)
+            .member("type", ty)
+            .member("level", level)
+            .member("timestamp", timestamp)
+            .member("platform", platform)
+            .member("logger", logger)
+            .member("transaction", transaction)
+            .member("culprit", culprit)
+            .member("server_name", server_name)
+            .member("release", release)
+            .member("dist", dist)
+            .member("environment", environment)
+            .member("logentry", message)
+            .values("exception", exception)
+            .values("threads", threads)
+            .member("stacktrace", stacktrace)
+            .member("template", template)
+            .member("request", request)
+            .member("user", user)
+            .member("tags", tags)
+            .member("extra", extra)
+            .member("contexts", contexts)
+            .values("breadcrumbs", breadcrumbs)
+            .member("fingerprint", fingerprint)
+            .member("modules", modules)
+            .member("sdk", sdk)
+            .member("debug_meta", debug_meta)
+            .member("_meta", meta)
+            .all(other)
+            .end();
+    }
+}
+
+impl Encode for Message {
+    fn encode(&self, out: &mut Vec<u8>) {
+        let Message {
+            message,
+            formatted,
+            params,
+            other,
+        } = self;
+        Members::new(out)
+            .member("message", message)
+            .member("formatted", formatted)
+            .member("params", params)
+            .all(other)
+            .end();
+    }
+}
+
+impl Encode for Sdk {
+    fn encode(&self, out: &mut Vec<u8>) {
+        let Sdk {
+            name,
+            version,
+            other,
+        } = self;
+        Members::new(out)
+            .member("name", name)
+            .member("version", version)
+            .all(other)
+            .end();
+    }
+}
+
+serialize_encoded!(Event, Message, Sdk);
 deserialize_leniently!(Event, Message, Sdk);
 
 #[cfg(test)]

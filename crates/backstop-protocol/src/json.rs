@@ -748,6 +748,26 @@ fn special_byte(bytes: &[u8]) -> Option<usize> {
     first_of(b'"', b'\\', bytes)
 }
 
+/// Returns the place of the first byte that cannot stand in a string: a quote, a backslash or a
+/// control character.
+pub(crate) fn first_to_escape(bytes: &[u8]) -> Option<usize> {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    const HIGHS: u64 = 0x8080_8080_8080_8080;
+    let below = |word: u64, limit: u64| word.wrapping_sub(ONES * limit) & !word & HIGHS;
+    let (words, rest) = bytes.as_chunks::<8>();
+    for (index, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        let quotes = below(word ^ (ONES * u64::from(b'"')), 1);
+        let backslashes = below(word ^ (ONES * u64::from(b'\\')), 1);
+        let hits = quotes | backslashes | below(word, u64::from(b' '));
+        if hits != 0 {
+            return Some(index * 8 + hits.trailing_zeros() as usize / 8);
+        }
+    }
+    let special = |byte: &u8| matches!(byte, b'"' | b'\\' | ..b' ');
+    Some(words.len() * 8 + rest.iter().position(special)?)
+}
+
 /// Returns the place of the first of two bytes.
 ///
 /// Eight bytes at a time: strings are most of an event.

@@ -12,6 +12,7 @@
 mod auth;
 mod breadcrumb;
 mod dsn;
+mod encode;
 mod envelope;
 mod error;
 mod event;
@@ -49,20 +50,3 @@ pub use user::User;
 
 /// A JSON object whose keys keep the order in which they were sent.
 pub type Object = serde_json::Map<String, serde_json::Value>;
-
-/// Interfaces that the wire wraps as `{"values": [...]}`.
-mod values {
-    use serde::{Serialize, Serializer};
-
-    #[derive(Serialize)]
-    struct Values<'a, T> {
-        values: &'a [T],
-    }
-
-    pub(crate) fn serialize<T: Serialize, S: Serializer>(
-        values: &[T],
-        serializer: S,
-    ) -> Result<S::Ok, S::Error> {
-        Values { values }.serialize(serializer)
-    }
-}

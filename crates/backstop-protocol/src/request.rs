@@ -1,9 +1,9 @@
 //! The HTTP request during which an event happened.
 
-use serde::Serialize;
 use serde_json::Value;
 
 use crate::Object;
+use crate::encode::{Encode, Members, serialize_encoded};
 use crate::json::{Reader, Syntax};
 use crate::lenient::deserialize_leniently;
 
@@ -11,34 +11,25 @@ use crate::lenient::deserialize_leniently;
 ///
 /// Schema: <https://develop.sentry.dev/sdk/event-payloads/request/>.
 /// Clients send query, cookies and headers as text, objects or lists of pairs; they are kept as sent.
-#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Request {
     /// The full address without the query.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub url: Option<String>,
     /// The method.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub method: Option<String>,
     /// The query, as text, object or pairs.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub query_string: Option<Value>,
     /// The fragment of the address.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub fragment: Option<String>,
     /// The headers, as object or pairs.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub headers: Option<Value>,
     /// The cookies, as text, object or pairs.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub cookies: Option<Value>,
     /// The body, in any form.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub data: Option<Value>,
     /// The server's environment variables for the request.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub env: Option<Value>,
     /// Fields that this version does not know.
-    #[serde(flatten)]
     pub other: Object,
 }
 
@@ -60,4 +51,32 @@ impl Request {
     }
 }
 
+impl Encode for Request {
+    fn encode(&self, out: &mut Vec<u8>) {
+        let Request {
+            url,
+            method,
+            query_string,
+            fragment,
+            headers,
+            cookies,
+            data,
+            env,
+            other,
+        } = self;
+        Members::new(out)
+            .member("url", url)
+            .member("method", method)
+            .member("query_string", query_string)
+            .member("fragment", fragment)
+            .member("headers", headers)
+            .member("cookies", cookies)
+            .member("data", data)
+            .member("env", env)
+            .all(other)
+            .end();
+    }
+}
+
+serialize_encoded!(Request);
 deserialize_leniently!(Request);

@@ -1,8 +1,8 @@
 //! Stack traces and frames.
 
-use serde::Serialize;
 use serde_json::Value;
 
+use crate::encode::{Encode, Members, serialize_encoded};
 use crate::json::{Reader, Syntax};
 use crate::lenient::deserialize_leniently;
 use crate::{Lazy, Object};
@@ -10,68 +10,50 @@ use crate::{Lazy, Object};
 /// The calls that were active, oldest (outermost) first.
 ///
 /// Schema: <https://develop.sentry.dev/sdk/event-payloads/stacktrace/>.
-#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Stacktrace {
     /// Outermost first; the failing call is last.
     pub frames: Vec<Frame>,
     /// Values of the processor's registers.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub registers: Option<Value>,
     /// Fields that this version does not know.
-    #[serde(flatten)]
     pub other: Object,
 }
 
 /// One call on the stack, possibly inlined.
-#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct Frame {
     /// The function's name.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub function: Option<String>,
     /// The name before it was shortened or demangled.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub raw_function: Option<String>,
     /// The module or namespace.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub module: Option<String>,
     /// The package, library or binary.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub package: Option<String>,
     /// The source file, relative to the project where possible.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub filename: Option<String>,
     /// The source file with its full path.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub abs_path: Option<String>,
     /// The line in the source file, starting at 1.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub lineno: Option<u64>,
     /// The column, starting at 1.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub colno: Option<u64>,
     /// The source lines before `context_line`.
-    #[serde(skip_serializing_if = "Lazy::<Vec<String>>::is_empty")]
     pub pre_context: Lazy<Vec<String>>,
     /// The source line at `lineno`.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub context_line: Option<String>,
     /// The source lines after `context_line`.
-    #[serde(skip_serializing_if = "Lazy::<Vec<String>>::is_empty")]
     pub post_context: Lazy<Vec<String>>,
     /// The frame is the user's own code.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub in_app: Option<bool>,
     /// Local variables by name, as sent.
-    #[serde(skip_serializing_if = "Lazy::<Object>::is_empty")]
     pub vars: Lazy<Object>,
     /// The address of the instruction, as hex text.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub instruction_addr: Option<String>,
     /// What people and rules noted beside the frame (`orig_in_app`, …).
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub data: Option<Value>,
     /// Fields that this version does not know.
-    #[serde(flatten)]
     pub other: Object,
 }
 
@@ -128,4 +110,61 @@ impl Frame {
     }
 }
 
+impl Encode for Stacktrace {
+    fn encode(&self, out: &mut Vec<u8>) {
+        let Stacktrace {
+            frames,
+            registers,
+            other,
+        } = self;
+        Members::new(out)
+            .always("frames", frames)
+            .member("registers", registers)
+            .all(other)
+            .end();
+    }
+}
+
+impl Encode for Frame {
+    fn encode(&self, out: &mut Vec<u8>) {
+        let Frame {
+            function,
+            raw_function,
+            module,
+            package,
+            filename,
+            abs_path,
+            lineno,
+            colno,
+            pre_context,
+            context_line,
+            post_context,
+            in_app,
+            vars,
+            instruction_addr,
+            data,
+            other,
+        } = self;
+        Members::new(out)
+            .member("function", function)
+            .member("raw_function", raw_function)
+            .member("module", module)
+            .member("package", package)
+            .member("filename", filename)
+            .member("abs_path", abs_path)
+            .member("lineno", lineno)
+            .member("colno", colno)
+            .member("pre_context", pre_context)
+            .member("context_line", context_line)
+            .member("post_context", post_context)
+            .member("in_app", in_app)
+            .member("vars", vars)
+            .member("instruction_addr", instruction_addr)
+            .member("data", data)
+            .all(other)
+            .end();
+    }
+}
+
+serialize_encoded!(Stacktrace, Frame);
 deserialize_leniently!(Stacktrace, Frame);

@@ -1,31 +1,26 @@
 //! Who was affected by an event.
 
-use serde::Serialize;
 use serde_json::Value;
 
 use crate::Object;
+use crate::encode::{Encode, Members, serialize_encoded};
 use crate::json::{Reader, Syntax};
 use crate::lenient::deserialize_leniently;
 
 /// Who was affected by an event.
 ///
 /// Schema: <https://develop.sentry.dev/sdk/event-payloads/user/>.
-#[derive(Debug, Clone, PartialEq, Default, Serialize)]
+#[derive(Debug, Clone, PartialEq, Default)]
 pub struct User {
     /// The application's own id; text or number on the wire.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<Value>,
     /// The e-mail address.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub email: Option<String>,
     /// The user name.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub username: Option<String>,
     /// The address of the client; never the literal `{{auto}}` once decoded by the tracker.
-    #[serde(skip_serializing_if = "Option::is_none")]
     pub ip_address: Option<String>,
     /// Fields that this version does not know.
-    #[serde(flatten)]
     pub other: Object,
 }
 
@@ -43,4 +38,24 @@ impl User {
     }
 }
 
+impl Encode for User {
+    fn encode(&self, out: &mut Vec<u8>) {
+        let User {
+            id,
+            email,
+            username,
+            ip_address,
+            other,
+        } = self;
+        Members::new(out)
+            .member("id", id)
+            .member("email", email)
+            .member("username", username)
+            .member("ip_address", ip_address)
+            .all(other)
+            .end();
+    }
+}
+
+serialize_encoded!(User);
 deserialize_leniently!(User);

@@ -32,7 +32,7 @@ fn main() {
             black_box(items.map(|item| item.unwrap().payload.len()).sum::<usize>());
         }),
         ("decode", &|| {
-            drop(black_box(Event::decode(&event).unwrap()))
+            drop(black_box(Event::decode(&event).unwrap()));
         }),
         ("decode, normalise", &|| {
             drop(black_box(fuzz::prepared(&event, false).unwrap()));

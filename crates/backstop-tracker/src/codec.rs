@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
-use backstop_protocol::EventId;
+use backstop_protocol::{Event, EventId};
 use zstd::zstd_safe::{CCtx, CDict, DCtx, DDict, compress_bound};
 
 use crate::model::ProjectId;
@@ -44,10 +44,22 @@ pub(crate) struct Dictionary {
     unpacking: OnceLock<Option<DDict<'static>>>,
 }
 
+/// What a thread needs for packing.
+struct Packing {
+    context: Option<CCtx<'static>>,
+    json: Vec<u8>,
+    bytes: Vec<u8>,
+}
+
 thread_local! {
     // A context is half a megabyte that would be cleared for every event.
-    static PACKING: RefCell<(Option<CCtx<'static>>, Vec<u8>)> =
-        const { RefCell::new((None, Vec::new())) };
+    static PACKING: RefCell<Packing> = const {
+        RefCell::new(Packing {
+            context: None,
+            json: Vec::new(),
+            bytes: Vec::new(),
+        })
+    };
     static UNPACKING: RefCell<Option<DCtx<'static>>> = const { RefCell::new(None) };
 }
 
@@ -64,8 +76,8 @@ impl Codec {
         current.remove(&project);
     }
 
-    /// Packs the JSON text of an event.
-    pub(crate) fn pack(&self, project: ProjectId, json: &[u8]) -> Packed {
+    /// Packs an event.
+    pub(crate) fn pack(&self, project: ProjectId, event: &Event) -> Packed {
         let dictionary = {
             let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
             current.get(&project).cloned()
@@ -73,25 +85,12 @@ impl Codec {
         let packing = dictionary
             .as_ref()
             .and_then(|dictionary| dictionary.packing());
-        let bytes = PACKING.with_borrow_mut(|(context, bytes)| {
-            let context = context.get_or_insert_with(CCtx::create);
-            bytes.clear();
-            bytes.reserve(compress_bound(json.len()));
-            match packing {
-                Some(packing) => context.compress_using_cdict(bytes, json, packing),
-                None => context.compress(bytes, json, LEVEL),
-            }
-            .expect("the buffer has the size that zstd asks for");
-            let packed = bytes.as_slice().to_vec();
-            // A large event is rare; its buffer is not kept for every thread.
-            bytes.shrink_to(BUFFER_BYTES_KEPT);
-            packed
-        });
+        let (size, bytes) = PACKING.with_borrow_mut(|kept| kept.pack(event, packing));
         Packed {
             dictionary: packing
                 .and(dictionary.as_ref())
                 .map(|dictionary| dictionary.id),
-            size: json.len(),
+            size,
             bytes,
         }
     }
@@ -125,6 +124,27 @@ impl Codec {
         sum.update(id.as_bytes());
         sum.update(bytes);
         sum.sum()
+    }
+}
+
+impl Packing {
+    /// Returns the size of the event's JSON text, and the text packed.
+    fn pack(&mut self, event: &Event, dictionary: Option<&CDict<'static>>) -> (usize, Vec<u8>) {
+        self.json.clear();
+        event.encode_into(&mut self.json);
+        let context = self.context.get_or_insert_with(CCtx::create);
+        self.bytes.clear();
+        self.bytes.reserve(compress_bound(self.json.len()));
+        match dictionary {
+            Some(packing) => context.compress_using_cdict(&mut self.bytes, &self.json, packing),
+            None => context.compress(&mut self.bytes, &self.json, LEVEL),
+        }
+        .expect("the buffer has the size that zstd asks for");
+        let packed = (self.json.len(), self.bytes.as_slice().to_vec());
+        // A large event is rare; its buffers are not kept for every thread.
+        self.json.shrink_to(BUFFER_BYTES_KEPT);
+        self.bytes.shrink_to(BUFFER_BYTES_KEPT);
+        packed
     }
 }
 
@@ -177,20 +197,19 @@ mod tests {
 
     const PROJECT: ProjectId = ProjectId(1);
 
-    fn samples() -> Vec<Vec<u8>> {
-        (0..500)
-            .map(|number| {
-                format!(r#"{{"event_id":"{number:032x}","exception":{{"values":[{{"type":"ZeroDivisionError","value":"division by {}"}}]}}}}"#, number * 7919)
-                    .into_bytes()
-            })
-            .collect()
+    fn sample(number: u32) -> Event {
+        let wire = format!(
+            r#"{{"event_id":"{number:032x}","exception":{{"values":[{{"type":"ZeroDivisionError","value":"division by {}"}}]}}}}"#,
+            number * 7919
+        );
+        Event::decode(wire.as_bytes()).unwrap()
     }
 
     #[test]
     fn what_is_packed_comes_back_with_and_without_a_dictionary() {
-        let samples = samples();
-        let codec = Codec::default();
-        let plain = codec.pack(PROJECT, &samples[0]);
+        let samples: Vec<Vec<u8>> = (0..500).map(|number| sample(number).encode()).collect();
+        let (codec, event) = (Codec::default(), sample(0));
+        let plain = codec.pack(PROJECT, &event);
         assert_eq!(plain.dictionary, None);
         assert_eq!(
             Codec::unpack(&plain.bytes, None, plain.size).as_ref(),
@@ -199,19 +218,19 @@ mod tests {
         let bytes = zstd::dict::from_samples(&samples, 4096).unwrap();
         let dictionary = Arc::new(Dictionary::new(7, bytes).unwrap());
         codec.set_dictionary(PROJECT, Arc::clone(&dictionary));
-        let packed = codec.pack(PROJECT, &samples[0]);
+        let packed = codec.pack(PROJECT, &event);
         assert_eq!(packed.dictionary, Some(7));
         assert!(packed.bytes.len() < plain.bytes.len());
         assert_eq!(
             Codec::unpack(&packed.bytes, Some(&dictionary), packed.size).as_ref(),
             Some(&samples[0])
         );
-        assert_eq!(codec.pack(ProjectId(2), &samples[0]), plain);
+        assert_eq!(codec.pack(ProjectId(2), &event), plain);
     }
 
     #[test]
     fn a_damaged_body_is_refused() {
-        let packed = Codec::default().pack(PROJECT, &samples()[0]);
+        let packed = Codec::default().pack(PROJECT, &sample(0));
         assert_eq!(Codec::unpack(&packed.bytes[1..], None, packed.size), None);
         assert_eq!(Codec::unpack(&packed.bytes, None, packed.size + 1), None);
         assert_eq!(Codec::unpack(&packed.bytes, None, packed.size - 1), None);

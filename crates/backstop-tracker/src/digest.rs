@@ -698,7 +698,6 @@ fn prepare(codec: &Codec, incoming: Incoming, event: &Event, grouping: Grouping)
     let tags = tags(event);
     let words = words(event, &grouping, &tags);
     let is_new = grouping.keys.iter().any(|key| !key.made_of.is_empty());
-    let json = event.encode();
     Prepared {
         project: incoming.project,
         key: incoming.key,
@@ -716,7 +715,7 @@ fn prepare(codec: &Codec, incoming: Incoming, event: &Event, grouping: Grouping)
         reason: grouping.reason,
         tags,
         words,
-        body: codec.pack(incoming.project, &json),
+        body: codec.pack(incoming.project, event),
     }
 }
 
