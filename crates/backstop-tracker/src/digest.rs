@@ -24,7 +24,7 @@ use crate::metrics::{Gauge, Metrics, add};
 use crate::model::{IssueId, Key, ProjectId};
 use crate::recent::Recent;
 use crate::store::apply::Applied;
-use crate::store::{Error, ErrorKind, Store, search_words, tag_word};
+use crate::store::{Error, ErrorKind, Store, Words, search_words};
 
 /// Events that may wait for the writer: about a second of work, so that the wait stays short
 /// and a client that is sent away can come again soon.
@@ -98,7 +98,7 @@ pub struct Prepared {
     pub(crate) culprit: String,
     pub(crate) reason: String,
     pub(crate) tags: Vec<(String, String)>,
-    pub(crate) words: Vec<String>,
+    pub(crate) words: Words,
     /// What an issue that this event makes looks like; only where one of its hashes is new.
     pub(crate) sketch: Option<Sketch>,
     pub(crate) body: Packed,
@@ -808,7 +808,7 @@ fn context_tag(context: &Value) -> Option<String> {
 }
 
 /// The words of the short document: what people remember of an error.
-pub(crate) fn words(event: &Event, grouping: &Grouping, tags: &[(String, String)]) -> Vec<String> {
+pub(crate) fn words(event: &Event, grouping: &Grouping, tags: &[(String, String)]) -> Words {
     let mut texts = vec![grouping.title.as_str(), grouping.culprit.as_str()];
     for exception in &event.exception {
         texts.extend(exception.ty.as_deref());
@@ -834,7 +834,9 @@ pub(crate) fn words(event: &Event, grouping: &Grouping, tags: &[(String, String)
         texts.extend(user.email.as_deref());
     }
     let mut words = search_words(texts.iter().map(|text| cut(text, SEARCH_TEXT_CHARS_MAX)));
-    words.extend(tags.iter().map(|(key, value)| tag_word(key, value)));
+    for (key, value) in tags {
+        words.push_tag(key, value);
+    }
     words
 }
 

@@ -15,7 +15,7 @@ use super::alert::{kind_number, rules};
 use super::error::{Error, Fault};
 use super::generation::{Found, Generations};
 use super::issue::{level_to_number, resolve_merged};
-use super::search::{self, KnownWords};
+use super::search::{self, KnownWords, Words};
 use super::{Store, hint, outcome};
 use crate::alert::{Change, History, due};
 use crate::codec::Codec;
@@ -158,7 +158,7 @@ struct IssueDelta<'a> {
     latest: &'a Prepared,
     buckets: BTreeMap<i64, i64>,
     tags: BTreeMap<(&'a str, &'a str), (i64, i64)>,
-    words: Vec<&'a [String]>,
+    words: Vec<&'a Words>,
 }
 
 /// What must be known of an issue before it can be changed.

@@ -464,7 +464,8 @@ impl<'g> Parted<'g> {
 impl Side {
     fn add(&mut self, timestamp: Timestamp, event: Event, grouping: Grouping) {
         let tags = tags(&event);
-        self.words.extend(words(&event, &grouping, &tags));
+        let words = words(&event, &grouping, &tags);
+        self.words.extend(words.iter().map(str::to_owned));
         for tag in tags {
             let sum = self.tags.entry(tag).or_insert((0, i64::MIN));
             sum.0 += 1;

@@ -44,7 +44,7 @@ pub use check::{CheckReport, Finding, Remedy};
 pub use error::{Error, ErrorKind};
 pub use hint::IssueHint;
 pub use merge::{IssueGroup, IssueHash};
-pub(crate) use search::{tag_word, words as search_words};
+pub(crate) use search::{Words, words as search_words};
 
 use crate::model::{IssueId, ProjectId, Status};
 use crate::retention::BODY_BYTES_DEFAULT;

@@ -23,26 +23,77 @@ const FOUND_MAX: usize = 20_000;
 /// Words remembered over all issues, four bytes each.
 const KNOWN_WORDS_MAX: usize = 1_000_000;
 
+/// The words of one event or of a search, each once.
+///
+/// They lie in one text, and their hashes beside it: the writer's thread asks of each word only
+/// whether its issue has it, and would otherwise free sixty strings per event.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Words {
+    text: String,
+    words: Vec<Word>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Word {
+    end: u32,
+    hash: u32,
+}
+
+impl Words {
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &str> {
+        self.with_hashes().map(|(word, _)| word)
+    }
+
+    fn with_hashes(&self) -> impl Iterator<Item = (&str, u32)> {
+        let mut from = 0;
+        self.words.iter().map(move |word| {
+            let to = word.end as usize;
+            (&self.text[std::mem::replace(&mut from, to)..to], word.hash)
+        })
+    }
+
+    /// Adds the word that stands for a tag with its value.
+    pub(crate) fn push_tag(&mut self, key: &str, value: &str) {
+        let word = tag_word(key, value);
+        self.text.push_str(&word);
+        self.end_word(hash(word.bytes()));
+    }
+
+    /// What was added to the text since the last word is a word.
+    fn end_word(&mut self, hash: u64) {
+        self.words.push(Word {
+            // Sixty words of forty letters.
+            end: self.text.len() as u32,
+            // Both halves count; FNV mixes the upper one better.
+            hash: (hash ^ hash >> 32) as u32,
+        });
+    }
+}
+
 /// Splits text into the words of the index and of a search, lower case, each once.
 ///
 /// `ConnectionRefusedError` is also `connection`, `refused` and `error`.
-pub(crate) fn words<'a>(texts: impl IntoIterator<Item = &'a str>) -> Vec<String> {
+pub(crate) fn words<'a>(texts: impl IntoIterator<Item = &'a str>) -> Words {
     let mut seen: HashSet<u64, BuildHasherDefault<Same>> = HashSet::default();
-    let mut words = Vec::new();
-    let mut word = String::with_capacity(WORD_CHARS_MAX);
+    let mut words = Words::default();
     for text in texts {
         for run in text.split(|letter: char| !letter.is_alphanumeric()) {
             for part in std::iter::once(run).chain(humps(run)) {
-                word.clear();
+                let begin = words.text.len();
                 let letters = part.chars().take(WORD_CHARS_MAX);
                 if part.is_ascii() {
-                    word.extend(letters.map(|letter| letter.to_ascii_lowercase()));
+                    let letters = letters.map(|letter| letter.to_ascii_lowercase());
+                    words.text.extend(letters);
                 } else {
-                    word.extend(letters.flat_map(char::to_lowercase));
+                    words.text.extend(letters.flat_map(char::to_lowercase));
                 }
+                let word = &words.text[begin..];
+                let hash = hash(word.bytes());
                 // Most words of an event come more than once; only new ones are kept as text.
-                if !word.is_empty() && words.len() < WORDS_MAX && seen.insert(hash(word.bytes())) {
-                    words.push(word.clone());
+                if !word.is_empty() && words.words.len() < WORDS_MAX && seen.insert(hash) {
+                    words.end_word(hash);
+                } else {
+                    words.text.truncate(begin);
                 }
             }
         }
@@ -125,16 +176,14 @@ impl std::hash::Hasher for Same {
 
 impl KnownWords {
     /// Returns those words of an event that its issue did not have, separated by spaces.
-    fn news(&mut self, issue: IssueId, words: &[String]) -> String {
+    fn news(&mut self, issue: IssueId, words: &Words) -> String {
         if self.total > KNOWN_WORDS_MAX {
             *self = KnownWords::default();
         }
         let known = self.words.entry(issue).or_default();
         let mut news = String::new();
-        for word in words {
-            let hash = hash(word.bytes());
-            // Both halves count; FNV mixes the upper one better.
-            if known.insert((hash ^ hash >> 32) as u32) {
+        for (word, hash) in words.with_hashes() {
+            if known.insert(hash) {
                 self.total += 1;
                 if !news.is_empty() {
                     news.push(' ');
@@ -152,7 +201,7 @@ pub(super) fn index(
     known: &mut KnownWords,
     issue: IssueId,
     docs: &mut i64,
-    words: &[String],
+    words: &Words,
 ) -> Result<(), Fault> {
     let news = known.news(issue, words);
     if news.is_empty() {
@@ -247,23 +296,26 @@ mod tests {
 
     #[test]
     fn a_name_is_found_by_its_parts() {
-        assert_eq!(
-            words(["ConnectionRefusedError: [Errno 111]"]),
-            [
+        let check = |text: &str, expected: &[&str]| {
+            assert_eq!(words([text]).iter().collect::<Vec<_>>(), expected, "{text}");
+        };
+        check(
+            "ConnectionRefusedError: [Errno 111]",
+            &[
                 "connectionrefusederror",
                 "connection",
                 "refused",
                 "error",
                 "errno",
-                "111"
-            ]
+                "111",
+            ],
         );
-        assert_eq!(words(["HTTPError"]), ["httperror", "http", "error"]);
-        assert_eq!(
-            words(["load_order", "ÄrgerÜber"]),
-            ["load", "order", "ärgerüber", "ärger", "über"]
+        check("HTTPError", &["httperror", "http", "error"]);
+        check(
+            "load_order ÄrgerÜber",
+            &["load", "order", "ärgerüber", "ärger", "über"],
         );
-        assert_eq!(words(["x x X"]), ["x"]);
+        check("x x X", &["x"]);
     }
 
     #[test]
