@@ -33,6 +33,9 @@ const HEADERS_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long requests that are running may go on once the server has to end.
 const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
+/// A client that has just connected is about to send its request: at the end it is waited for.
+const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
+
 /// How long the last reports may take.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
 
@@ -128,6 +131,9 @@ async fn connection(
 ) {
     // Small answers should not wait for more; a connection that is gone fails later anyway.
     let _set = stream.set_nodelay(true);
+    if !sends(&stream, peer, &mut ends).await {
+        return;
+    }
     let service = service_fn(move |mut request: Request<hyper::body::Incoming>| {
         request.extensions_mut().insert(ConnectInfo(peer));
         app.clone().oneshot(request.map(Body::new))
@@ -141,16 +147,42 @@ async fn connection(
     let mut told = false;
     loop {
         tokio::select! {
+            // First, so that a request that has arrived is read before the connection is told.
+            biased;
             outcome = connection.as_mut() => {
                 if let Err(error) = outcome {
                     failed(&error, peer);
                 }
                 return;
             }
-            _ = ends.changed(), if !told => {
+            _ = ends.wait_for(|ended| *ended), if !told => {
                 told = true;
                 connection.as_mut().graceful_shutdown();
             }
+        }
+    }
+}
+
+/// Waits for the first bytes; false if there is nobody to serve.
+///
+/// A connection on which nothing was read is closed by hyper as soon as it is told of the end,
+/// although its request may be on the way.
+async fn sends(stream: &TcpStream, peer: SocketAddr, ends: &mut watch::Receiver<bool>) -> bool {
+    let mut byte = [0];
+    let ended = async {
+        // An error is that nobody is left to tell of the end, so it has come.
+        drop(ends.wait_for(|ended| *ended).await);
+        tokio::time::sleep(FIRST_REQUEST_TIMEOUT).await;
+    };
+    tokio::select! {
+        biased;
+        // That the socket is said to be readable is no proof; a byte is.
+        peeked = stream.peek(&mut byte) => peeked.is_ok_and(|bytes| bytes > 0),
+        () = ended => false,
+        () = tokio::time::sleep(HEADERS_TIMEOUT) => {
+            let client = peer.ip();
+            tracing::info!(target: "backstop::server", %client, "a client was too slow with its headers");
+            false
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The development server over a real socket.
 
 use std::io::Write;
+use std::net::TcpStream;
 
 use crate::program::{Answer, Folder, Program, command, request};
 
@@ -32,6 +33,21 @@ fn an_idle_connection_does_not_keep_the_server() {
     program.signal("INT");
     assert_eq!(program.process.wait().unwrap().code(), Some(0));
     drop(idle);
+}
+
+#[test]
+fn a_request_on_its_way_is_answered_before_the_end() {
+    let (mut program, _folder) = start("plain");
+    let mut stream = program.connect();
+    // The answer proves that the connection before it was accepted, too.
+    assert_eq!(program.ask("/", &[]).status, 200);
+    program.signal("TERM");
+    while TcpStream::connect(("127.0.0.1", program.address.port())).is_ok() {}
+    stream
+        .write_all(request("GET", "/", &[], "").as_bytes())
+        .unwrap();
+    assert_eq!(Answer::read(&mut stream).status, 200);
+    assert_eq!(program.process.wait().unwrap().code(), Some(0));
 }
 
 #[test]
