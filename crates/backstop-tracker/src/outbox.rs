@@ -1,18 +1,19 @@
 //! Mail about issues: takes the alerts that are due from the store and sends them.
 //!
-//! The store decides who is told of what, in the same transaction as the event; here the words are
-//! found and the mail is handed over. What could not be sent stays in the store and is tried again,
+//! The store decides who is told of what, in the same transaction as the event; here it is decided
+//! which mail tells it, and the mail is handed over. What could not be sent stays in the store and is tried again,
 //! under the same Message-ID, so that a mail program shows it once.
 
-use std::fmt::Write as _;
 use std::sync::Arc;
 use std::time::Duration;
 
 use backstop::mail::{Mail, Mailer};
-use backstop_protocol::{Event, Frame, Timestamp};
+use backstop_protocol::Timestamp;
+use minijinja::Environment;
 
 use crate::app::now;
 use crate::digest::Digest;
+use crate::letter::{Letter, List};
 use crate::model::{Alert, AlertKind, StoredEvent, Which};
 use crate::store::{self, Store};
 
@@ -21,12 +22,6 @@ const ALERTS_MAX: usize = 200;
 
 /// Single mails in one round; whoever breaks more at once wants a list.
 const MAILS_MAX: usize = 10;
-
-/// Frames shown in a mail; the page has all.
-const FRAMES_MAX: usize = 8;
-
-/// Characters of a variable shown in a mail.
-const VALUE_CHARS_MAX: usize = 120;
 
 /// Looks for due alerts at least this often, for those that another process made.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -43,6 +38,8 @@ pub(crate) struct Outbox {
     pub(crate) fallback_to: String,
     /// The address of this server for links.
     pub(crate) public_url: String,
+    /// The templates of the HTML parts.
+    pub(crate) templates: Environment<'static>,
 }
 
 impl Outbox {
@@ -205,23 +202,7 @@ impl Outbox {
         let event = stored
             .as_ref()
             .and_then(|stored: &StoredEvent| stored.event().ok());
-        let words: Vec<String> = alerts.iter().map(|alert| words_for(alert.kind)).collect();
-        let mut text = format!("{}\n", issue.title);
-        if !issue.culprit.is_empty() {
-            let _ = writeln!(text, "in {}", issue.culprit);
-        }
-        let _ = writeln!(text, "\n{}: {}", issue.project_slug, words.join("; "));
-        let _ = writeln!(text, "{}/issues/{}/\n", self.public_url, issue.id);
-        if let Some(event) = &event {
-            write_event(&mut text, event);
-        }
-        let _ = writeln!(
-            text,
-            "Events: {}    First seen: {}    Last seen: {}",
-            issue.count,
-            crate::web::exact(issue.first_seen),
-            crate::web::exact(issue.last_seen)
-        );
+        let letter = Letter::new(alerts, event.as_ref(), &self.public_url);
         Ok(Mail {
             from: self.from.clone(),
             to: to.to_vec(),
@@ -231,8 +212,8 @@ impl Outbox {
                 prefix_for(alert.kind),
                 issue.title
             ),
-            text,
-            html: None,
+            text: letter.text(),
+            html: letter.html(&self.templates),
             message_id: None,
             thread_id: (!is_first(alerts)).then(|| self.thread(alert)),
         })
@@ -240,20 +221,7 @@ impl Outbox {
 
     /// One mail for many issues at once.
     fn digest_of(&self, alerts: &[Alert], to: &[String]) -> Mail {
-        let mut text = format!("{} more issues need a look:\n\n", alerts.len());
-        for alert in alerts {
-            let issue = &alert.issue;
-            let _ = writeln!(
-                text,
-                "[{}] {}\n    {} ({})\n    {}/issues/{}/\n",
-                issue.short_id,
-                issue.title,
-                words_for(alert.kind),
-                issue.project_slug,
-                self.public_url,
-                issue.id
-            );
-        }
+        let list = List::new(alerts, &self.public_url);
         Mail {
             from: self.from.clone(),
             to: to.to_vec(),
@@ -262,7 +230,8 @@ impl Outbox {
                 alerts.len(),
                 alerts[0].issue.project_slug
             ),
-            text,
+            text: list.text(),
+            html: list.html(&self.templates),
             ..Mail::default()
         }
     }
@@ -276,16 +245,6 @@ fn is_first(alerts: &[Alert]) -> bool {
     alerts.iter().any(|alert| alert.kind == AlertKind::NewIssue)
 }
 
-fn words_for(kind: AlertKind) -> String {
-    match kind {
-        AlertKind::NewIssue => "a new issue".into(),
-        AlertKind::Regression => "it came back after it was resolved".into(),
-        AlertKind::Frequency { events, minutes } => {
-            format!("at least {events} events within {minutes} min")
-        }
-    }
-}
-
 fn prefix_for(kind: AlertKind) -> &'static str {
     match kind {
         AlertKind::NewIssue => "",
@@ -294,84 +253,9 @@ fn prefix_for(kind: AlertKind) -> &'static str {
     }
 }
 
-/// The chain, raised last first, each with its newest frames and the variables where it failed.
-fn write_event(text: &mut String, event: &Event) {
-    if let Some(request) = &event.request {
-        let method = request.method.as_deref().unwrap_or("GET");
-        let _ = writeln!(
-            text,
-            "{method} {}\n",
-            request.url.as_deref().unwrap_or_default()
-        );
-    }
-    for (index, exception) in event.exception.iter().rev().enumerate() {
-        let ty = exception.ty.as_deref().unwrap_or("Error");
-        let cause = if index == 0 { "" } else { "caused by " };
-        let _ = writeln!(
-            text,
-            "{cause}{ty}: {}",
-            exception.value.as_deref().unwrap_or_default()
-        );
-        let Some(stacktrace) = &exception.stacktrace else {
-            continue;
-        };
-        let mut frames: Vec<&Frame> = stacktrace
-            .frames
-            .iter()
-            .filter(|frame| frame.in_app == Some(true))
-            .collect();
-        if frames.is_empty() {
-            frames = stacktrace.frames.iter().collect();
-        }
-        for (depth, frame) in frames.iter().rev().take(FRAMES_MAX).enumerate() {
-            write_frame(text, frame, depth == 0);
-        }
-        text.push('\n');
-    }
-    for (name, value) in [
-        ("Release", &event.release),
-        ("Environment", &event.environment),
-        ("Host", &event.server_name),
-    ] {
-        if let Some(value) = value {
-            let _ = writeln!(text, "{name}: {value}");
-        }
-    }
-}
-
-fn write_frame(text: &mut String, frame: &Frame, with_variables: bool) {
-    let file = frame
-        .filename
-        .as_deref()
-        .or(frame.abs_path.as_deref())
-        .unwrap_or("?");
-    let line = frame
-        .lineno
-        .map(|line| format!(":{line}"))
-        .unwrap_or_default();
-    let _ = writeln!(
-        text,
-        "  {file}{line} in {}",
-        frame.function.as_deref().unwrap_or("?")
-    );
-    if let Some(source) = &frame.context_line {
-        let _ = writeln!(text, "    {}", source.trim());
-    }
-    if with_variables {
-        for (name, value) in &frame.vars {
-            let value: String = match value {
-                serde_json::Value::String(value) => value.clone(),
-                value => value.to_string(),
-            };
-            let value: String = value.chars().take(VALUE_CHARS_MAX).collect();
-            let _ = writeln!(text, "      {name} = {}", value.replace('\n', " "));
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use backstop_protocol::EventId;
+    use backstop_protocol::{Event, EventId};
     use serde_json::json;
 
     use super::*;
@@ -405,6 +289,7 @@ mod tests {
                 from: "Backstop <backstop@example.com>".into(),
                 fallback_to: "root@localhost".into(),
                 public_url: "https://errors.example.com".into(),
+                templates: crate::web::templates(data.path()).unwrap(),
             };
             Bench {
                 digest: Digest::start(store).unwrap(),
@@ -474,6 +359,45 @@ mod tests {
         assert_eq!(bench.mails().len(), 1, "a repeated error is silent");
         bench.fail_in("stock_of");
         assert_eq!(bench.mails().len(), 2, "another bug is another mail");
+    }
+
+    #[test]
+    fn the_html_part_says_the_same_and_lets_nothing_of_an_event_be_markup() {
+        let mut bench = Bench::new(Mailer::memory());
+        bench.fail_in("<script>alert(1)</script>");
+        let alerts = bench.store().due_alerts(bench.now, ALERTS_MAX).unwrap();
+        let mail = bench.outbox.mail_about(&alerts, &[]).unwrap();
+        let html = mail.html.unwrap().replace("&#x2f;", "/");
+        for text in [
+            "KeyError",
+            "href=\"https://errors.example.com/issues/1/\"",
+            "shop.py:3",
+            "&lt;script&gt;alert(1)&lt;",
+            "return prices[sku]",
+            "teapot",
+            "a new issue",
+        ] {
+            assert!(html.contains(text), "{text} is not in {html}");
+        }
+        assert!(!html.contains("<script"), "{html}");
+        for from_elsewhere in ["src=", "url(", "@import", "<link"] {
+            assert!(!html.contains(from_elsewhere), "{from_elsewhere} in {html}");
+        }
+        assert!(bench.mails()[0].contains("Content-Type: multipart/alternative"));
+    }
+
+    #[test]
+    fn a_template_that_fails_leaves_the_text() {
+        let mut bench = Bench::new(Mailer::memory());
+        bench
+            .outbox
+            .templates
+            .add_template("mail.html", "{{ title.nothing.there }}")
+            .unwrap();
+        bench.fail_in("price_of");
+        let mails = bench.mails();
+        assert!(mails[0].contains("shop.py:3 in price_of"), "{}", mails[0]);
+        assert!(!mails[0].contains("text/html"), "{}", mails[0]);
     }
 
     #[test]

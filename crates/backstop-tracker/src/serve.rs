@@ -109,10 +109,10 @@ impl Server {
             tracing::warn!(error = format!("{error:#}"), "the address was not noted");
         }
         let digest = Arc::new(Digest::start(store.clone())?);
-        let outbox = Arc::new(outbox(config, &store, &public_url)?);
+        let tracker = Tracker::new(store.clone(), Arc::clone(&digest), &public_url)?;
+        let outbox = Arc::new(outbox(config, &tracker)?);
         let mailing = tokio::spawn(outbox.run(Arc::clone(&digest)));
         let maintaining = tokio::spawn(maintain(Arc::clone(&digest)));
-        let tracker = Tracker::new(store.clone(), Arc::clone(&digest), &public_url)?;
         let ingest = Arc::clone(&tracker.0.ingest);
         let (ending, ended) = watch::channel(false);
         let serving = tokio::spawn(serve(listener, tracker, ended));
@@ -202,7 +202,8 @@ async fn serve(
     backstop::serve_until(listener, tracker.router(), until).await
 }
 
-fn outbox(config: &Config, store: &Store, public_url: &str) -> Result<Outbox> {
+fn outbox(config: &Config, tracker: &Tracker) -> Result<Outbox> {
+    let public_url = &tracker.0.public_url;
     let mailer = match &config.smtp {
         Some(url) => Mailer::smtp(url)?,
         None => Mailer::directory(&config.mail_dir),
@@ -219,14 +220,15 @@ fn outbox(config: &Config, store: &Store, public_url: &str) -> Result<Outbox> {
         host
     };
     Ok(Outbox {
-        store: store.clone(),
+        store: tracker.0.store.clone(),
         mailer,
         from: config
             .mail_from
             .clone()
             .unwrap_or_else(|| format!("Backstop <backstop@{host}>")),
         fallback_to: config.mail_to.clone(),
-        public_url: public_url.to_owned(),
+        public_url: public_url.clone(),
+        templates: tracker.0.templates.clone(),
     })
 }
 

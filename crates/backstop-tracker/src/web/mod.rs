@@ -16,7 +16,7 @@ mod session;
 
 use std::path::Path;
 
-pub(crate) use self::format::exact;
+pub(crate) use self::format::{count, exact};
 pub(crate) use self::projects::dsn;
 
 use anyhow::{Context as _, Result};
@@ -39,6 +39,12 @@ const TEMPLATES: &[(&str, &str)] = &[
     ("issue.html", include_str!("templates/issue.html")),
     ("issues.html", include_str!("templates/issues.html")),
     ("layout.html", include_str!("templates/layout.html")),
+    ("mail.html", include_str!("templates/mail.html")),
+    ("mail_list.html", include_str!("templates/mail_list.html")),
+    (
+        "mail_layout.html",
+        include_str!("templates/mail_layout.html"),
+    ),
     ("message.html", include_str!("templates/message.html")),
     ("projects.html", include_str!("templates/projects.html")),
     ("settings.html", include_str!("templates/settings.html")),
