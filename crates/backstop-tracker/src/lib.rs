@@ -16,6 +16,7 @@ mod demo;
 pub mod digest;
 pub mod grouping;
 pub mod ingest;
+mod log;
 mod metrics;
 pub mod model;
 mod outbox;
