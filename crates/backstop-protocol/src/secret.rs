@@ -226,32 +226,37 @@ pub fn is_name(name: &str) -> bool {
     false
 }
 
-/// A quick look that lets most names pass: every word above has one of these in it.
+/// Every word above has one of these in it.
+const HINTS: [&str; 18] = [
+    "auth", "bearer", "cookie", "cred", "csrf", "cvc", "cvv", "jwt", "key", "number", "otp",
+    "pass", "pwd", "secret", "sess", "ssn", "token", "xsrf",
+];
+
+/// The pairs of letters with which the hints begin: a bit for the second in the place of the first.
+const BEGINNINGS: [u32; 32] = {
+    let mut seconds = [0; 32];
+    let mut at = 0;
+    while at < HINTS.len() {
+        let hint = HINTS[at].as_bytes();
+        seconds[(hint[0] & 31) as usize] |= 1 << (hint[1] & 31);
+        at += 1;
+    }
+    seconds
+};
+
+/// A quick look that lets most names pass.
 fn may_be_secret(name: &[u8]) -> bool {
-    let hints = |first: u8| -> &'static [&'static str] {
-        match first | 32 {
-            b'a' => &["auth"],
-            b'b' => &["bearer"],
-            b'c' => &["cookie", "cred", "csrf", "cv"],
-            b'j' => &["jwt"],
-            b'k' => &["key"],
-            b'n' => &["number"],
-            b'o' => &["otp"],
-            b'p' => &["pass", "pwd"],
-            b's' => &["secret", "sess", "ssn"],
-            b't' => &["token"],
-            b'x' => &["xsrf"],
-            _ => &[],
-        }
-    };
-    (0..name.len()).any(|at| {
-        let rest = &name[at..];
-        let begins = |hint: &&str| {
-            rest.get(..hint.len())
-                .is_some_and(|word| word.eq_ignore_ascii_case(hint.as_bytes()))
-        };
-        hints(name[at]).iter().any(begins)
-    })
+    // Letters of both cases have the same five bits; that other signs have them as well does no harm.
+    let begins = |pair: &[u8]| BEGINNINGS[usize::from(pair[0] & 31)] >> (pair[1] & 31) & 1 == 1;
+    (0..name.len().saturating_sub(2))
+        .filter(|at| begins(&name[*at..]))
+        .any(|at| {
+            let rest = &name[at..];
+            HINTS.iter().any(|hint| {
+                rest.get(..hint.len())
+                    .is_some_and(|word| word.eq_ignore_ascii_case(hint.as_bytes()))
+            })
+        })
 }
 
 /// Returns where the words of a name are: `userPassword`, `user_password`, `'user-password'`.

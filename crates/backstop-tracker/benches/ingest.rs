@@ -3,8 +3,9 @@
 //! `cargo bench -p backstop-tracker --bench ingest` measures three servers in one run, each a
 //! process of its own, with the generator beside it on the same machine:
 //! (a) reads and discards; (b) gunzip, typed parse and compress, no store; (c) Backstop,
-//! answered after COMMIT. Options: `--seconds N`, `--connections N`, `--bytes N`,
-//! `--growth N` (fill up to N events and look at 10,000, 100,000, …).
+//! answered after COMMIT. Options: `--seconds N`, `--connections N`, `--bytes N`, `--alone` (only
+//! (c), for profiling), `--growth N` (fill up to N events and look at 10,000, 100,000, …),
+//! `--data DIR` (where; it is kept, and a later run goes on with it).
 
 mod support;
 
@@ -12,7 +13,7 @@ use std::cell::RefCell;
 use std::fs::File;
 use std::io::{Read, Write};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -21,6 +22,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use axum::Router;
 use axum::body::Bytes;
 use axum::routing::post;
+use backstop_protocol::Timestamp;
 use backstop_tracker::model::IssueQuery;
 use backstop_tracker::store::Store;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -51,7 +53,9 @@ struct Options {
     seconds: u64,
     connections: usize,
     bytes: usize,
+    alone: bool,
     growth: u64,
+    data: Option<PathBuf>,
 }
 
 impl Options {
@@ -67,7 +71,9 @@ impl Options {
             seconds: number("--seconds", 6),
             connections: number("--connections", 64) as usize,
             bytes: number("--bytes", 27_000) as usize,
+            alone: arguments.iter().any(|argument| argument == "--alone"),
             growth: number("--growth", 0),
+            data: value("--data").map(PathBuf::from),
         }
     }
 }
@@ -81,13 +87,16 @@ thread_local! {
     // Making one anew for every event would flatter the comparison.
     static PACKING: RefCell<zstd::bulk::Compressor<'static>> =
         RefCell::new(zstd::bulk::Compressor::new(1).expect("memory"));
+    static INFLATING: RefCell<libdeflater::Decompressor> =
+        RefCell::new(libdeflater::Decompressor::new());
 }
 
 /// Server (b): what every tracker must do, without keeping anything.
 async fn decode(body: Bytes) -> &'static str {
-    let mut text = Vec::with_capacity(body.len() * 8);
-    flate2::read::MultiGzDecoder::new(&body[..])
-        .read_to_end(&mut text)
+    let size = body.last_chunk().expect("gzip ends with the size");
+    let mut text = vec![0; u32::from_le_bytes(*size) as usize];
+    INFLATING
+        .with_borrow_mut(|inflating| inflating.gzip_decompress(&body, &mut text))
         .expect("the generator sends gzip");
     let item = text
         .split(|byte| *byte == b'\n')
@@ -173,11 +182,15 @@ fn compare(options: &Options) {
         ("one repeated body", &repeated),
     ] {
         println!("{name}");
+        let data = disk.join(name.split(',').next().unwrap_or(name).replace(' ', "-"));
+        if options.alone {
+            full(&data, options, bodies).print("  (c) Backstop, after COMMIT");
+            continue;
+        }
         let mut read = baseline("read", options, bodies);
         read.print("  (a) read and discard");
         let mut decode = baseline("decode", options, bodies);
         decode.print("  (b) gunzip, parse, compress");
-        let data = disk.join(name.split(',').next().unwrap_or(name).replace(' ', "-"));
         let mut backstop = full(&data, options, bodies);
         backstop.print("  (c) Backstop, after COMMIT");
         println!(
@@ -223,15 +236,25 @@ fn full(data: &Path, options: &Options, bodies: &Arc<Vec<Body>>) -> Measured {
         bodies,
     );
     let before = size_of(data);
-    let measured = load(
-        &server,
-        options.connections,
-        Stop::After(Duration::from_secs(options.seconds)),
-        bodies,
-    );
+    let ended = AtomicBool::new(false);
+    let (measured, most) = std::thread::scope(|scope| {
+        let watching = scope.spawn(|| {
+            let mut most = 0;
+            while !ended.load(Ordering::Relaxed) {
+                most = server.pss_bytes().max(most);
+                std::thread::sleep(Duration::from_millis(250));
+            }
+            most
+        });
+        let time = Stop::After(Duration::from_secs(options.seconds));
+        let measured = load(&server, options.connections, time, bodies);
+        ended.store(true, Ordering::Relaxed);
+        (measured, watching.join().expect("it only reads"))
+    });
     println!(
-        "  memory {:.1} MB idle, {:.1} MB after {} events; {:.2} kB of disk per event",
+        "  memory {:.1} MB idle, {:.1} MB at most, {:.1} MB after {} events; {:.2} kB of disk per event",
         idle as f64 / 1e6,
+        most as f64 / 1e6,
         server.pss_bytes() as f64 / 1e6,
         warm.answered + measured.answered,
         (size_of(data) - before) as f64 / 1e3 / measured.answered.max(1) as f64
@@ -373,16 +396,27 @@ async fn answered(stream: &mut TcpStream, answer: &mut [u8]) -> u16 {
 /// Fills a store and looks at the cost of an event, a list, a page and a start on the way.
 fn growth(options: &Options) {
     print_machine();
-    let data = directory("growth");
-    create_project(&data);
+    let data = options.data.clone().unwrap_or_else(|| directory("growth"));
+    std::fs::create_dir_all(&data).expect("the directory can be made");
+    if !data.join("backstop.db").exists() {
+        create_project(&data);
+    }
     let bodies = Arc::new(event::bodies(options.bytes, ISSUES * 10, 1));
-    let mut stored = 0;
+    let mut stored = events_in(&data);
     let mut mark = 10_000;
+    while mark <= stored {
+        mark *= 10;
+    }
     let mut server = Server::backstop(&data);
     while stored < options.growth {
         // The last tenth before each mark is what is measured.
-        let quiet = mark - mark / 10 - stored;
+        let quiet = (mark - mark / 10)
+            .min(options.growth)
+            .saturating_sub(stored);
         stored += load(&server, options.connections, Stop::Events(quiet), &bodies).answered;
+        if stored >= options.growth {
+            break;
+        }
         let mut measured = load(
             &server,
             options.connections,
@@ -404,11 +438,25 @@ fn growth(options: &Options) {
             "  start after a kill: {:.0} ms",
             started.elapsed().as_secs_f64() * 1000.0
         );
+        print_pages(&server, &data);
         mark *= 10;
     }
     server.kill();
-    // The figures are printed; what is left on the disk is of no use.
-    let _ = std::fs::remove_dir_all(&data);
+    if options.data.is_none() {
+        // The figures are printed; what is left on the disk is of no use.
+        let _ = std::fs::remove_dir_all(&data);
+    }
+}
+
+/// Returns how many events were stored in a directory before.
+fn events_in(data: &Path) -> u64 {
+    let store = Store::open(data).expect("the store opens");
+    let outcomes = store.outcomes(None, Timestamp::default());
+    let accepted = outcomes.expect("a table").into_iter();
+    accepted
+        .filter(|outcome| outcome.reason == "accepted")
+        .map(|outcome| outcome.count)
+        .sum()
 }
 
 /// Measures what pages ask of the store.
@@ -442,6 +490,50 @@ fn print_reads(data: &Path) {
     println!(
         "  list {list:.1} ms, search of a common word {search:.1} ms, of a rare one {rare:.1} ms, issue with event and tags {one:.1} ms"
     );
+}
+
+/// Measures pages as a browser gets them.
+fn print_pages(server: &Server, data: &Path) {
+    let now = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .map_or(1, |since| since.as_secs());
+    let at = |seconds| Timestamp::from_micros(seconds as i64 * 1_000_000);
+    let store = Store::open(data).expect("the store opens");
+    let email = format!("{now}@example.com");
+    let user = store.create_user(&email, "Bench", at(now)).expect("a user");
+    let session = store.create_session(user.id, at(now), at(now + 3600));
+    let session = session.expect("a session");
+    let page = store.issues(&IssueQuery::default()).expect("a list");
+    let issue = page.issues[page.issues.len() / 2].id;
+    for (name, path) in [
+        ("issue list", "/".to_owned()),
+        ("issue page", format!("/issues/{issue}/")),
+    ] {
+        let request = format!(
+            "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nCookie: backstop_session={}\r\n\r\n",
+            session.expose()
+        );
+        let mut length = 0;
+        let mut micros: Vec<_> = (0..51)
+            .map(|_| {
+                let started = Instant::now();
+                let mut stream = std::net::TcpStream::connect(&server.address).expect("it listens");
+                stream.write_all(request.as_bytes()).expect("it reads");
+                let mut answer = Vec::new();
+                stream.read_to_end(&mut answer).expect("it answers");
+                assert!(answer.starts_with(b"HTTP/1.1 200"), "{path} is not shown");
+                length = answer.len();
+                started.elapsed().as_micros()
+            })
+            .collect();
+        micros.sort_unstable();
+        println!(
+            "  {name}: p50 {:.1} ms, p96 {:.1} ms, {:.0} kB",
+            micros[25] as f64 / 1000.0,
+            micros[49] as f64 / 1000.0,
+            length as f64 / 1000.0
+        );
+    }
 }
 
 /// How quiet the machine is decides what the figures are worth.

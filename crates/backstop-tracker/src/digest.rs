@@ -6,10 +6,9 @@
 //! `Ok` means that the events are on the disk. A full queue and a disk that refuses are errors
 //! that say when to come again; nothing is answered from memory.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::sync::mpsc;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -20,25 +19,15 @@ use tokio::sync::{Notify, oneshot};
 use crate::codec::{Codec, Packed};
 use crate::grouping::hint::Sketch;
 use crate::grouping::{GroupHash, GroupKey, Grouper, Grouping};
+use crate::log::{Answer, Block, Log};
 use crate::metrics::{Gauge, Metrics, add};
 use crate::model::{IssueId, Key, ProjectId};
 use crate::recent::Recent;
 use crate::store::apply::Applied;
 use crate::store::{Error, ErrorKind, Store, Words, search_words};
 
-/// Events that may wait for the writer: about a second of work, so that the wait stays short
-/// and a client that is sent away can come again soon.
-const QUEUE_EVENTS_MAX: usize = 4096;
-/// Their packed bodies; bounds memory whatever the size of events.
-const QUEUE_BYTES_MAX: usize = 32 << 20;
-/// Events in one transaction; beyond this a commit costs nothing anyway and answers come late.
-const BATCH_EVENTS_MAX: usize = 1024;
 /// Events after which the log is merged into the file: some 10 to 20 MB of log.
 const MERGE_EVENTS: usize = 1000;
-/// How long a batch may wait to become as large as the one before; people do not notice it.
-const GATHER_MAX: Duration = Duration::from_millis(4);
-/// When a client that found a full queue may come again.
-const FULL_RETRY_AFTER: Duration = Duration::from_secs(1);
 /// When the disk is tried again after it refused; until then every event is refused at once.
 const REFUSED_RETRY_AFTER: Duration = Duration::from_secs(2);
 
@@ -263,7 +252,7 @@ impl Digest {
         self.follow_settings(now)?;
         // A call ends even if events come faster than bodies can be thinned out.
         for _ in 0..MAINTAIN_STEPS_MAX {
-            if self.shared.lock().stopping || !self.store.maintain(now)? {
+            if self.shared.log.is_stopping() || !self.store.maintain(now)? {
                 break;
             }
         }
@@ -333,15 +322,12 @@ impl Digest {
     ///
     /// The error with which [`Digest::submit`] would refuse.
     pub fn health(&self) -> Result<(), SubmitError> {
-        self.shared.lock().admit()
+        self.shared.log.admits()
     }
 
     /// Returns the digest's measures in the text format of Prometheus.
     pub fn metrics(&self) -> String {
-        let (events, bytes) = {
-            let queue = self.shared.lock();
-            (queue.events, queue.bytes)
-        };
+        let (events, bytes) = self.shared.log.waiting();
         let mut gauges = vec![
             Gauge {
                 name: "backstop_queue_events",
@@ -371,7 +357,8 @@ impl Digest {
         let (answer, answered) = oneshot::channel();
         let count = events.len();
         self.shared
-            .push(Submission { events, answer })
+            .log
+            .append(Block { events, answer })
             .inspect_err(|error| self.shared.metrics.refused(error, count))?;
         answered.await.unwrap_or(Err(SubmitError::Stopped))
     }
@@ -383,8 +370,7 @@ impl Digest {
 
     /// Writes what waits, and ends; later submissions are refused.
     pub fn stop(&self) {
-        self.shared.lock().stopping = true;
-        self.shared.filled.notify_all();
+        self.shared.log.stop();
         let writer = self
             .writer
             .lock()
@@ -411,124 +397,10 @@ impl Drop for Digest {
 
 #[derive(Debug, Default)]
 struct Shared {
-    queue: Mutex<Queue>,
-    filled: Condvar,
+    log: Log,
     alerts: Notify,
     metrics: Metrics,
     refused_for: Duration,
-}
-
-#[derive(Debug, Default)]
-struct Queue {
-    waiting: VecDeque<Submission>,
-    events: usize,
-    bytes: usize,
-    refusing: Option<Refusing>,
-    stopping: bool,
-    /// Events of the batch before.
-    last_batch: usize,
-}
-
-/// The store refused; until the time has passed nobody is let in.
-#[derive(Debug)]
-struct Refusing {
-    until: Instant,
-    reason: String,
-}
-
-#[derive(Debug)]
-struct Submission {
-    events: Vec<Prepared>,
-    answer: oneshot::Sender<Result<Vec<Stored>, SubmitError>>,
-}
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, Queue> {
-        // The queue is whole at every unlock, also when a thread panicked.
-        self.queue.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn push(&self, submission: Submission) -> Result<(), SubmitError> {
-        let mut queue = self.lock();
-        queue.admit()?;
-        queue.events += submission.events.len();
-        queue.bytes += bytes_of(&submission);
-        queue.waiting.push_back(submission);
-        drop(queue);
-        self.filled.notify_one();
-        Ok(())
-    }
-
-    /// Waits for events and takes a batch; nothing once everything was written after a stop.
-    fn take(&self) -> Option<Vec<Submission>> {
-        let mut queue = self.lock();
-        while queue.waiting.is_empty() {
-            if queue.stopping {
-                return None;
-            }
-            queue = self
-                .filled
-                .wait(queue)
-                .unwrap_or_else(PoisonError::into_inner);
-        }
-        // Those who were answered last time are about to send again: without this wait the writer
-        // would commit for the first of them alone, and a commit costs as much as ten events.
-        let deadline = Instant::now() + GATHER_MAX;
-        while queue.events < queue.last_batch && !queue.stopping {
-            let Some(left) = deadline.checked_duration_since(Instant::now()) else {
-                break;
-            };
-            let waited = self.filled.wait_timeout(queue, left);
-            queue = waited.unwrap_or_else(PoisonError::into_inner).0;
-        }
-        Some(queue.take())
-    }
-}
-
-impl Queue {
-    fn admit(&self) -> Result<(), SubmitError> {
-        if self.stopping {
-            return Err(SubmitError::Stopped);
-        }
-        if let Some(refusing) = &self.refusing
-            && let Some(retry_after) = refusing.until.checked_duration_since(Instant::now())
-        {
-            return Err(SubmitError::Unavailable {
-                retry_after,
-                reason: refusing.reason.clone(),
-            });
-        }
-        if self.events >= QUEUE_EVENTS_MAX || self.bytes >= QUEUE_BYTES_MAX {
-            return Err(SubmitError::Full {
-                retry_after: FULL_RETRY_AFTER,
-            });
-        }
-        Ok(())
-    }
-
-    fn take(&mut self) -> Vec<Submission> {
-        let mut batch = Vec::new();
-        let mut events = 0;
-        while let Some(submission) = self.waiting.pop_front() {
-            events += submission.events.len();
-            self.events -= submission.events.len();
-            self.bytes -= bytes_of(&submission);
-            batch.push(submission);
-            if events >= BATCH_EVENTS_MAX {
-                break;
-            }
-        }
-        self.last_batch = events;
-        batch
-    }
-}
-
-fn bytes_of(submission: &Submission) -> usize {
-    submission
-        .events
-        .iter()
-        .map(|event| event.body.bytes.len())
-        .sum()
 }
 
 fn write_until_stopped(shared: &Shared, store: &Store) {
@@ -544,7 +416,7 @@ fn write_until_stopped(shared: &Shared, store: &Store) {
             }
         }
         let mut events = 0;
-        while let Some(batch) = shared.take() {
+        while let Some(batch) = shared.log.take() {
             events += batch.iter().map(|one| one.events.len()).sum::<usize>();
             write(shared, store, batch);
             if events >= MERGE_EVENTS {
@@ -567,19 +439,19 @@ fn merge_log_when_told(store: &Store, merges: &mpsc::Receiver<()>) {
 }
 
 /// Writes a batch and answers it.
-fn write(shared: &Shared, store: &Store, batch: Vec<Submission>) {
+fn write(shared: &Shared, store: &Store, batch: Vec<Block>) {
     let mut events = Vec::new();
     let mut answers = Vec::new();
-    for submission in batch {
-        answers.push((submission.events.len(), submission.answer));
-        events.extend(submission.events);
+    for block in batch {
+        answers.push((block.events.len(), block.answer));
+        events.extend(block.events);
     }
     let started = Instant::now();
     let result = store.apply(&events);
     shared.metrics.committed(events.len(), started.elapsed());
     match result {
         Ok(applied) => {
-            shared.lock().refusing = None;
+            shared.log.admit_again();
             shared.metrics.applied(&applied);
             let mut stored = applied.stored.into_iter();
             for (count, answer) in answers {
@@ -626,10 +498,8 @@ impl Metrics {
     }
 }
 
-type Answer = (usize, oneshot::Sender<Result<Vec<Stored>, SubmitError>>);
-
 /// The surroundings are at fault: everybody is sent away for a while.
-fn refuse(shared: &Shared, answers: Vec<Answer>, error: &Error) {
+fn refuse(shared: &Shared, answers: Vec<(usize, Answer)>, error: &Error) {
     let reason = format!("{error:#}");
     add(&shared.metrics.failed_commits, 1);
     let refused = answers.iter().map(|(count, _)| count).sum();
@@ -638,10 +508,7 @@ fn refuse(shared: &Shared, answers: Vec<Answer>, error: &Error) {
         reason,
         "events are refused until the store can be written again"
     );
-    shared.lock().refusing = Some(Refusing {
-        until: Instant::now() + shared.refused_for,
-        reason: reason.clone(),
-    });
+    shared.log.refuse(shared.refused_for, reason.clone());
     for (_, answer) in answers {
         let _ = answer.send(Err(SubmitError::Unavailable {
             retry_after: shared.refused_for,
@@ -655,7 +522,7 @@ fn write_apart(
     shared: &Shared,
     store: &Store,
     events: &[Prepared],
-    answers: Vec<Answer>,
+    answers: Vec<(usize, Answer)>,
     error: &Error,
 ) {
     let alone = answers.len() == 1;

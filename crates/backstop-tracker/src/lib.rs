@@ -17,6 +17,7 @@ pub mod digest;
 pub mod grouping;
 pub mod ingest;
 mod letter;
+mod log;
 mod metrics;
 pub mod model;
 mod outbox;

@@ -154,8 +154,9 @@ impl Ingest {
     ) -> Result<Batch, Refusal> {
         let envelope = Envelope::read(&held.bytes)
             .map_err(|error| Refusal::bad(format!("invalid envelope: {error}")))?;
+        let items: Vec<_> = envelope.items.take(ITEMS_MAX + 1).collect();
         // The whole envelope is refused or none of it, so the items are counted first.
-        if envelope.items.clone().take(ITEMS_MAX + 1).count() > ITEMS_MAX {
+        if items.len() > ITEMS_MAX {
             let refusal = Refusal::too_large("the envelope has more than 1000 items");
             return Err(self.count_refusal(Some(caller), refusal));
         }
@@ -163,15 +164,17 @@ impl Ingest {
             id: header.event_id,
             ..Batch::default()
         };
-        let items = || envelope.items.clone().flatten();
-        batch.crash =
-            items().any(|item| item.header.attachment_type.as_deref() == Some("event.minidump"));
-        let has_event = items().any(|item| matches!(&*item.header.ty, "event" | "transaction"));
+        let has = |wanted: fn(&ItemHeader) -> bool| {
+            let mut sound = items.iter().flatten();
+            sound.any(|item| wanted(&item.header))
+        };
+        batch.crash = has(|header| header.attachment_type.as_deref() == Some("event.minidump"));
+        let has_event = has(|header| matches!(&*header.ty, "event" | "transaction"));
         let mut arrival = caller.arrival();
         arrival.event_id = header.event_id;
         arrival.sent_at = header.sent_at;
         arrival.sdk = header.sdk.as_ref();
-        for item in envelope.items {
+        for item in items {
             match item {
                 Ok(item) => self.read_item(&mut batch, caller, &mut arrival, &item),
                 Err(error) => {

@@ -107,6 +107,11 @@ fn apply(tx: &Transaction<'_>, caches: &mut Caches, batch: &[Prepared]) -> Resul
 }
 
 impl Caches {
+    /// The generations are read again with the next batch.
+    pub(super) fn forget_generations(&mut self) {
+        self.generations = None;
+    }
+
     fn trim(&mut self) {
         if self.groups.len() > CACHE_MAX {
             self.groups.clear();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use rusqlite::{Connection, OpenFlags, Transaction, TransactionBehavior};
 
 use super::apply::Caches;
-use super::error::{Error, Fault};
+use super::error::{Error, ErrorKind, Fault};
 
 /// The command line writes at the same time as the server; both wait for each other this long.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
@@ -36,7 +36,16 @@ impl Opening {
         let connection = self.connect()?;
         // Must come before the first table; an existing file keeps its own.
         connection.pragma_update(None, "page_size", 4096)?;
-        connection.pragma_update(None, "journal_mode", "wal")?;
+        let mode: String =
+            connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))?;
+        if mode != "wal" {
+            // SQLite goes on without a word, and readers and the writer would wait for each other.
+            return Err(Error::new(
+                ErrorKind::Io,
+                "the store cannot have a write-ahead log: the disk failed, or is of a kind that cannot share memory",
+            )
+            .into());
+        }
         // Every commit reaches the disk before it is answered.
         connection.pragma_update(None, "synchronous", "full")?;
         connection.pragma_update(None, "cache_size", -WRITER_CACHE_KIB)?;

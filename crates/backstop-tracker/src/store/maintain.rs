@@ -47,10 +47,23 @@ impl Store {
     /// If the store cannot be written; nothing is lost by that, and the next call tries again.
     pub(crate) fn maintain(&self, now: Timestamp) -> Result<bool, Error> {
         let thinned = self.thin()?;
-        let shrunk = self.write(generation::shrink)?;
+        let shrunk = self.shrink_ids()?;
         let rolled = self.roll_up(now)?;
         let dropped = self.drop_sent_alerts(now)?;
         Ok(thinned || shrunk || rolled || dropped)
+    }
+
+    /// Drops some ids past the window.
+    fn shrink_ids(&self) -> Result<bool, Error> {
+        let mut writer = self.0.writer.lock();
+        Ok(writer.transaction(|tx, caches| {
+            let shrunk = generation::shrink(tx)?;
+            if shrunk {
+                // The slot that became free is needed for the next day.
+                caches.forget_generations();
+            }
+            Ok(shrunk)
+        })?)
     }
 
     /// Says whether the log may be merged beside the writer.

@@ -74,59 +74,77 @@ impl Words {
 ///
 /// `ConnectionRefusedError` is also `connection`, `refused` and `error`.
 pub(crate) fn words<'a>(texts: impl IntoIterator<Item = &'a str>) -> Words {
-    let mut seen: HashSet<u64, BuildHasherDefault<Same>> = HashSet::default();
-    let mut words = Words::default();
+    let mut gathered = Gathered::default();
     for text in texts {
         for run in text.split(|letter: char| !letter.is_alphanumeric()) {
-            for part in std::iter::once(run).chain(humps(run)) {
-                let begin = words.text.len();
-                let letters = part.chars().take(WORD_CHARS_MAX);
-                if part.is_ascii() {
-                    let letters = letters.map(|letter| letter.to_ascii_lowercase());
-                    words.text.extend(letters);
-                } else {
-                    words.text.extend(letters.flat_map(char::to_lowercase));
-                }
-                let word = &words.text[begin..];
-                let hash = hash(word.bytes());
-                // Most words of an event come more than once; only new ones are kept as text.
-                if !word.is_empty() && words.words.len() < WORDS_MAX && seen.insert(hash) {
-                    words.end_word(hash);
-                } else {
-                    words.text.truncate(begin);
-                }
+            if !run.is_empty() {
+                gathered.add(run);
+                humps(run, |part| gathered.add(part));
             }
         }
     }
-    words
+    gathered.words
 }
 
-/// The parts of `camelCase` and `HTTPError`; nothing where there is only one.
-fn humps(run: &str) -> Vec<&str> {
-    // Most words are small letters throughout.
-    if run.is_ascii() && !run.bytes().skip(1).any(|byte| byte.is_ascii_uppercase()) {
-        return Vec::new();
-    }
-    let letters: Vec<(usize, char)> = run.char_indices().collect();
-    let mut starts = vec![0];
-    for at in 1..letters.len() {
-        let (before, this) = (letters[at - 1].1, letters[at].1);
-        let after = letters.get(at + 1).map(|letter| letter.1);
-        let begins = this.is_uppercase()
-            && (!before.is_uppercase() || after.is_some_and(char::is_lowercase));
-        if begins {
-            starts.push(letters[at].0);
+/// The words that were found so far.
+#[derive(Default)]
+struct Gathered {
+    words: Words,
+    seen: HashSet<u64, BuildHasherDefault<Same>>,
+}
+
+impl Gathered {
+    /// Adds a word unless it is there. Most words of an event come more than once; only new ones
+    /// are kept as text.
+    fn add(&mut self, word: &str) {
+        let Words { text, words } = &mut self.words;
+        if words.len() >= WORDS_MAX {
+            return;
+        }
+        if word.is_ascii() {
+            let letters = &word[..word.len().min(WORD_CHARS_MAX)];
+            let hash = hash(letters.bytes().map(|byte| byte.to_ascii_lowercase()));
+            if self.seen.insert(hash) {
+                text.extend(letters.chars().map(|letter| letter.to_ascii_lowercase()));
+                self.words.end_word(hash);
+            }
+            return;
+        }
+        let begin = text.len();
+        let letters = word.chars().take(WORD_CHARS_MAX);
+        text.extend(letters.flat_map(char::to_lowercase));
+        let hash = hash(text[begin..].bytes());
+        if self.seen.insert(hash) {
+            self.words.end_word(hash);
+        } else {
+            text.truncate(begin);
         }
     }
-    if starts.len() < 2 {
-        return Vec::new();
+}
+
+/// Finds the parts of `camelCase` and `HTTPError`; nothing where there is only one.
+fn humps<'t>(run: &'t str, mut found: impl FnMut(&'t str)) {
+    // Most words are small letters throughout.
+    if run.is_ascii() && !run.bytes().skip(1).any(|byte| byte.is_ascii_uppercase()) {
+        return;
     }
-    let ends = starts[1..].iter().copied().chain([run.len()]);
-    starts
-        .iter()
-        .zip(ends)
-        .map(|(start, end)| &run[*start..end])
-        .collect()
+    let mut start = 0;
+    let mut before = None;
+    let mut letters = run.char_indices().peekable();
+    while let Some((at, this)) = letters.next() {
+        let after = letters.peek().map(|(_, letter)| *letter);
+        let begins = before.is_some_and(|before: char| {
+            this.is_uppercase() && (!before.is_uppercase() || after.is_some_and(char::is_lowercase))
+        });
+        if begins {
+            found(&run[start..at]);
+            start = at;
+        }
+        before = Some(this);
+    }
+    if start > 0 {
+        found(&run[start..]);
+    }
 }
 
 /// The word that stands for a tag with its value.

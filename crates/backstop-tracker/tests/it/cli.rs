@@ -157,6 +157,49 @@ fn every_event_has_an_outcome_and_the_totals_add_up() {
 }
 
 #[test]
+fn measures_say_what_became_of_events() {
+    let server = Server::start();
+    let project = server.project("shop");
+    let event = json!({ "event_id": "11112222333344445555666677778888", "message": "hello" });
+    for _ in 0..2 {
+        assert_eq!(server.send(&project, &event).status, 200);
+    }
+    assert_eq!(server.send(&project, &json!([])).status, 400);
+    assert_eq!(server.get("/health", &[]).json()["status"], "ok");
+    let measures = server.get("/metrics", &[]).text();
+    for line in [
+        "backstop_events_total{outcome=\"stored\"} 1",
+        "backstop_events_total{outcome=\"duplicate\"} 1",
+        "backstop_new_issues_total 1",
+        "backstop_commit_duration_seconds_count 2",
+        "backstop_commit_events_sum 2",
+        "backstop_queue_events 0",
+        "backstop_queue_bytes 0",
+    ] {
+        assert!(
+            measures.lines().any(|own| own == line),
+            "{line} in {measures}"
+        );
+    }
+    let invalid = "backstop_ingest_outcomes_total{outcome=\"invalid\",";
+    assert!(
+        measures.lines().any(|line| line.starts_with(invalid)),
+        "{measures}"
+    );
+    let size = |name: &str| -> u64 {
+        let line = measures.lines().find_map(|line| line.strip_prefix(name));
+        line.and_then(|size| size.trim().parse().ok()).unwrap_or(0)
+    };
+    for name in [
+        "backstop_store_bytes ",
+        "backstop_store_log_bytes ",
+        "backstop_store_bodies_bytes ",
+    ] {
+        assert!(size(name) > 0, "{name} in {measures}");
+    }
+}
+
+#[test]
 fn events_are_grouped_offline() {
     use std::io::Write;
     use std::process::{Command, Stdio};

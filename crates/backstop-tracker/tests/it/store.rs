@@ -584,6 +584,15 @@ fn ids_are_dropped_after_the_window_unless_the_body_is_kept() {
     assert!(bench.submit(std::slice::from_ref(&first))[0].duplicate);
     bench.store.event(bench.project.id, first.event_id).unwrap();
     assert_eq!(bench.store.check(false).unwrap().findings, []);
+    // Each day had a generation of its own, and old ones went.
+    let connection = rusqlite::Connection::open(bench.scratch.path().join("backstop.db")).unwrap();
+    let generations: (i64, i64) = connection
+        .query_row("SELECT max(number), count(*) FROM generation", [], |row| {
+            Ok((row.get(0)?, row.get(1)?))
+        })
+        .unwrap();
+    assert_eq!(generations, (30, 9));
+    drop(connection);
     // A clock that jumps back and forth neither loses ids nor numbers.
     let event = bench.event("PaymentError");
     bench.submit(std::slice::from_ref(&event));
