@@ -186,7 +186,7 @@ Examples:
   backstop project list
   backstop project list --data /var/lib/backstop --json")]
     List(ListArgs),
-    /// Show a project's quotas, filters and scrubbing, or replace them
+    /// Show a project's quotas, filters, scrubbing and grouping rules, or replace them
     #[command(after_help = "\
 Examples:
   backstop project settings shop

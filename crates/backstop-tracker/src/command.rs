@@ -52,7 +52,7 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
 }
 
 fn project_settings(args: &SettingsArgs) -> Result<ExitCode> {
-    let store = open(&args.data)?;
+    let store = open_existing(&args.data)?;
     let project = store.project_by_slug(&args.org, &args.project)?;
     print(crate::ingest::command::settings(
         &store,
@@ -62,7 +62,7 @@ fn project_settings(args: &SettingsArgs) -> Result<ExitCode> {
 }
 
 fn outcomes(args: &OutcomesArgs) -> Result<ExitCode> {
-    let store = open(&args.data)?;
+    let store = open_existing(&args.data)?;
     let project = match &args.project {
         Some(project) => Some(store.project_by_slug(&args.org, project)?),
         None => None,
@@ -81,13 +81,8 @@ fn outcomes(args: &OutcomesArgs) -> Result<ExitCode> {
 const EXIT_DAMAGED: u8 = 3;
 
 fn check(args: &CheckArgs) -> Result<ExitCode> {
-    // Opening makes a directory that is missing, and an empty store is always sound.
     let directory = args.data.data.display();
-    anyhow::ensure!(
-        args.data.data.join("backstop.db").exists(),
-        "there is no store in {directory}"
-    );
-    let report = open(&args.data)?
+    let report = open_existing(&args.data)?
         .check(args.mend)
         .with_context(|| format!("cannot check the store in {directory}"))?;
     if args.json {
@@ -157,7 +152,7 @@ fn group(args: &GroupArgs) -> Result<ExitCode> {
         let output = BufWriter::new(std::io::stdout().lock());
         return grouping::command::run(input, output, options).map(|()| ExitCode::SUCCESS);
     };
-    let store = open(&args.data)?;
+    let store = open_existing(&args.data)?;
     let projects = store.projects()?;
     let mut named = projects.iter().filter(|project| {
         project.slug == *name || format!("{}/{}", project.organization, project.slug) == *name
@@ -174,6 +169,18 @@ fn group(args: &GroupArgs) -> Result<ExitCode> {
         true => print(serde_json::to_string(&changes).context("cannot write JSON")?),
         false => print(changes.to_string().trim_end()),
     }
+}
+
+/// Opens a store that is there. Opening makes what is missing, which a command that only looks
+/// must not: a misspelt directory would be an empty store.
+fn open_existing(data: &Data) -> Result<Store> {
+    let directory = &data.data;
+    anyhow::ensure!(
+        directory.join("backstop.db").exists(),
+        "there is no store in {}",
+        directory.display()
+    );
+    open(data)
 }
 
 fn open(data: &Data) -> Result<Store> {
@@ -232,7 +239,7 @@ fn project_create(args: &ProjectCreateArgs) -> Result<ExitCode> {
 }
 
 fn project_list(args: &ListArgs) -> Result<ExitCode> {
-    let store = open(&args.data)?;
+    let store = open_existing(&args.data)?;
     let projects = store.projects()?;
     let public_url = public_url(&store, None);
     if args.json {
@@ -283,7 +290,7 @@ fn token_create(args: &TokenCreateArgs) -> Result<ExitCode> {
 }
 
 fn sign_in(args: &SignInArgs) -> Result<ExitCode> {
-    let store = open(&args.user.data)?;
+    let store = open_existing(&args.user.data)?;
     let email = &args.user.email;
     let users = store.users()?;
     let known = users

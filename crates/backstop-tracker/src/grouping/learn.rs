@@ -43,6 +43,8 @@ struct Seen {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 struct Values {
     seen: Vec<u64>,
+    /// How many of them are other names for one of the rest.
+    aliases: usize,
     enough: bool,
 }
 
@@ -57,27 +59,64 @@ struct Package {
 impl Seen {
     /// Notes a value and says whether it is new, and whether there have been `enough` values.
     fn note(&mut self, key: u64, value: u64, enough: usize) -> (bool, bool) {
-        if !self.young.contains_key(&key) {
-            let known = self.old.remove(&key).unwrap_or_default();
-            if self.young.len() >= ENTRIES_MAX {
-                self.old = mem::take(&mut self.young);
-            }
-            self.young.insert(key, known);
-        }
+        self.make_young(key);
         let values = self.young.entry(key).or_default();
-        if values.enough || values.seen.contains(&value) {
-            return (false, values.enough);
+        let is_new = !values.enough && !values.seen.contains(&value);
+        if is_new {
+            values.seen.push(value);
         }
-        values.seen.push(value);
-        values.enough = values.seen.len() >= enough;
-        (true, values.enough)
+        values.enough |= values.seen.len() - values.aliases >= enough;
+        (is_new, values.enough)
+    }
+
+    fn make_young(&mut self, key: u64) {
+        if self.young.contains_key(&key) {
+            return;
+        }
+        let known = self.old.remove(&key).unwrap_or_default();
+        if self.young.len() >= ENTRIES_MAX {
+            self.old = mem::take(&mut self.young);
+        }
+        self.young.insert(key, known);
+    }
+
+    /// Notes that values stand for each other, so that they count once.
+    fn note_aliases(&mut self, key: u64, value: u64, others: &[u64]) -> bool {
+        const ALIASES_MAX: usize = 8;
+        let values = self.young.entry(key).or_default();
+        let of_group = || [value].into_iter().chain(others.iter().copied());
+        let mut is_known = of_group().any(|one| values.seen.contains(&one));
+        let mut is_new = false;
+        for one in of_group() {
+            if values.enough || values.aliases >= ALIASES_MAX || values.seen.contains(&one) {
+                continue;
+            }
+            // The first one counts, if none of them did before.
+            values.aliases += usize::from(is_known);
+            values.seen.push(one);
+            (is_known, is_new) = (true, true);
+        }
+        is_new
     }
 }
 
 impl Learned {
     /// Notes that `caller` led to `site` and says whether the site is a helper by now:
     /// whether it has raised for `callers_min` different callers.
-    pub(super) fn note_caller(&mut self, site: u64, caller: u64, callers_min: usize) -> bool {
+    ///
+    /// `cycle` are the other functions of a recursion that the caller began: how deep it went
+    /// decides which of them is met first, so all of them are one caller.
+    pub(super) fn note_caller(
+        &mut self,
+        site: u64,
+        caller: u64,
+        cycle: &[u64],
+        callers_min: usize,
+    ) -> bool {
+        if !cycle.is_empty() {
+            self.callers.make_young(site);
+            self.changed |= self.callers.note_aliases(site, caller, cycle);
+        }
         let (is_new, enough) = self.callers.note(site, caller, callers_min);
         self.changed |= is_new;
         enough
@@ -90,6 +129,13 @@ impl Learned {
         let (is_new, enough) = self.words.note(position, word, WORDS_MIN);
         self.changed |= is_new;
         enough
+    }
+
+    /// Notes that a position of a message is data: somebody proved it.
+    pub(super) fn note_data(&mut self, position: u64) {
+        const ENOUGH: usize = 1;
+        let (is_new, _) = self.words.note(position, 0, ENOUGH);
+        self.changed |= is_new;
     }
 
     /// Notes a top level package of a release and returns the name that it had before, if all
@@ -154,14 +200,27 @@ mod tests {
     #[test]
     fn the_second_caller_makes_a_helper_and_it_stays_one() {
         let mut learned = Learned::default();
-        assert!(!learned.note_caller(1, 10, 2));
-        assert!(!learned.note_caller(1, 10, 2));
-        assert!(learned.note_caller(1, 11, 2));
-        assert!(learned.note_caller(1, 10, 2));
-        assert!(!learned.note_caller(2, 10, 2));
+        assert!(!learned.note_caller(1, 10, &[], 2));
+        assert!(!learned.note_caller(1, 10, &[], 2));
+        assert!(learned.note_caller(1, 11, &[], 2));
+        assert!(learned.note_caller(1, 10, &[], 2));
+        assert!(!learned.note_caller(2, 10, &[], 2));
         let text = serde_json::to_vec(&learned).unwrap();
         let mut again: Learned = serde_json::from_slice(&text).unwrap();
-        assert!(again.note_caller(1, 12, 2));
+        assert!(again.note_caller(1, 12, &[], 2));
+    }
+
+    #[test]
+    fn the_functions_of_a_recursion_are_one_caller() {
+        // Deep first, then so shallow that the recursion does not show, and the other way round.
+        let mut learned = Learned::default();
+        assert!(!learned.note_caller(1, 10, &[20], 2));
+        assert!(!learned.note_caller(1, 20, &[], 2));
+        assert!(learned.note_caller(1, 30, &[40], 2));
+        let mut learned = Learned::default();
+        assert!(!learned.note_caller(1, 20, &[], 2));
+        assert!(!learned.note_caller(1, 10, &[20], 2));
+        assert!(learned.note_caller(1, 30, &[], 2));
     }
 
     #[test]

@@ -495,14 +495,17 @@ pub(super) fn stacks(event: &Event) -> impl Iterator<Item = &Stacktrace> {
 const JAVASCRIPT: u8 = 1;
 const NATIVE: u8 = 2;
 const OTHER: u8 = 4;
+const JAVA: u8 = 8;
 
 /// The families that a name in a rule stands for.
 fn families_of(name: &str) -> u8 {
     match name {
         "javascript" => JAVASCRIPT,
         "native" => NATIVE,
-        "other" => OTHER,
-        "all" => JAVASCRIPT | NATIVE | OTHER,
+        "other" => OTHER | JAVA,
+        // Beyond Sentry's families, for the shipped rules.
+        "java" => JAVA,
+        "all" => JAVASCRIPT | NATIVE | OTHER | JAVA,
         _ => 0,
     }
 }
@@ -511,6 +514,7 @@ fn bit_of(family: Family) -> u8 {
     match family {
         Family::Js => JAVASCRIPT,
         Family::Rust => NATIVE,
+        Family::Java => JAVA,
         _ => OTHER,
     }
 }

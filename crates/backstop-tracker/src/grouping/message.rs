@@ -4,7 +4,7 @@
 //! (`no feed for amber`), and three witnesses know: the literal in the logging statement, the
 //! values of the request, and the other messages of the project.
 
-use backstop_protocol::{Event, Frame};
+use backstop_protocol::Event;
 use serde_json::Value;
 
 use super::learn::{Learned, number};
@@ -21,9 +21,13 @@ const REQUEST_WORD_BYTES_MAX: usize = 64;
 
 /// Returns the template of a text, with the words that the raising or logging statement or the
 /// request prove to be data.
-pub(super) fn proven_template(event: &Event, text: &str, frame: Option<&Frame>) -> String {
+pub(super) fn proven_template(
+    event: &Event,
+    text: &str,
+    statement: Option<&Statement<'_>>,
+) -> String {
     let template = template(text);
-    if let Some(statement) = frame.and_then(Statement::of) {
+    if let Some(statement) = statement {
         let literals = statement.literal_words(text);
         // Without a single literal the text comes from elsewhere and the line proves nothing.
         if !literals.is_empty() {
@@ -57,6 +61,16 @@ pub(super) fn open_templates(template: &str) -> Vec<(String, &str)> {
         .collect()
 }
 
+/// The number of an open template in its scope.
+pub(super) fn position(scope: u64, template: &str) -> u64 {
+    scope ^ number([template])
+}
+
+/// Says whether exactly one word of a template is known to be data.
+pub(super) fn has_one_word(template: &str) -> bool {
+    template.matches(WORD).count() == 1
+}
+
 /// Notes the words of a message and returns the open template that has been seen with several
 /// words by now.
 pub(super) fn learned_template(
@@ -66,8 +80,7 @@ pub(super) fn learned_template(
 ) -> Option<usize> {
     let mut found = None;
     for (index, (template, word)) in open.iter().enumerate() {
-        let position = scope ^ number([template.as_str()]);
-        if learned.note_word(position, number([*word])) {
+        if learned.note_word(position(scope, template), number([*word])) {
             found = found.or(Some(index));
         }
     }
@@ -177,7 +190,7 @@ fn collect<'a>(value: &'a Value, words: &mut Vec<&'a str>) {
 
 #[cfg(test)]
 mod tests {
-    use backstop_protocol::Request;
+    use backstop_protocol::{Frame, Request};
     use serde_json::json;
 
     use super::*;
@@ -195,7 +208,7 @@ mod tests {
             ..Frame::default()
         };
         assert_eq!(
-            proven_template(&event, text, Some(&frame)),
+            proven_template(&event, text, Statement::of(&frame).as_ref()),
             "no feed for <word> at <num>"
         );
         event.request = Some(Request {

@@ -42,6 +42,7 @@ use sha2::{Digest, Sha256};
 use fingerprint::FingerprintRule;
 use learn::Learned;
 pub use part::{Ingredient, Part};
+pub use settings::GroupingSettings;
 use stack_rules::StackRule;
 
 /// The version of the algorithm that new hashes are made with.
@@ -432,15 +433,16 @@ impl GroupHash {
         fingerprint: &[String],
         texts: impl IntoIterator<Item = &'t str>,
     ) -> GroupHash {
-        let mut hasher = Sha256::new();
+        // In one piece: many small pieces cost more than the copy.
+        let mut whole = Vec::with_capacity(512);
         let mut add = |text: &str| {
-            hasher.update((text.len() as u64).to_le_bytes());
-            hasher.update(text);
+            whole.extend_from_slice(&(text.len() as u64).to_le_bytes());
+            whole.extend_from_slice(text.as_bytes());
         };
         fingerprint.iter().for_each(|value| add(value));
         texts.into_iter().for_each(add);
-        hasher.update(version.to_le_bytes());
-        let digest = hasher.finalize();
+        whole.extend_from_slice(&version.to_le_bytes());
+        let digest = Sha256::digest(&whole);
         let mut bytes = [0; 16];
         bytes.copy_from_slice(&digest[..16]);
         GroupHash(bytes)

@@ -23,6 +23,9 @@ pub(super) enum Family {
 }
 
 impl Family {
+    /// How many families there are.
+    pub(super) const COUNT: usize = Family::Other as usize + 1;
+
     pub(super) fn of(platform: Option<&str>) -> Family {
         match platform.unwrap_or_default() {
             "rust" | "native" | "c" => Family::Rust,
@@ -61,7 +64,7 @@ pub(super) fn function_name<'a>(family: Family, frame: &'a Frame) -> Name<'a> {
     match family {
         Family::Rust => written(rust(raw)),
         Family::Python => python(raw),
-        Family::Js => js(raw),
+        Family::Js => js(raw, frame.context_line.as_deref()),
         Family::Java => written(java(raw)),
         Family::Go => written(go(raw)),
         Family::Ruby => written(ruby(raw)),
@@ -221,7 +224,7 @@ fn python(raw: &str) -> Name<'_> {
 }
 
 /// `Object.it [as ping]` is called `ping`: the property survives every minifier.
-fn js(raw: &str) -> Name<'_> {
+fn js<'a>(raw: &'a str, line: Option<&str>) -> Name<'a> {
     let raw = raw.trim_end_matches("/<");
     let alias = raw
         .split_once("[as ")
@@ -236,6 +239,7 @@ fn js(raw: &str) -> Name<'_> {
         "" | "?" | "<anonymous>" | "anonymous" | "Anonymous function" | "<computed>" | "eval"
         | "global code" | "<" | "exports" => Name::Anonymous,
         name if alias.is_none() && is_minified(name) => Name::Minified,
+        name if line.is_some_and(|line| is_parameter(line, name)) => Name::Anonymous,
         name => written(name),
     }
 }
@@ -250,6 +254,34 @@ fn is_minified(name: &str) -> bool {
         }
         _ => false,
     }
+}
+
+/// Says whether a line declares `name` as the parameter of a function without a name.
+///
+/// Source maps name places, not functions: where a closure begins, its parameter may stand, and
+/// a runtime that applies the map takes that for the function's name.
+fn is_parameter(line: &str, name: &str) -> bool {
+    const LINE_BYTES_MAX: usize = 300;
+    let is_word = |c: char| c.is_alphanumeric() || matches!(c, '_' | '$');
+    let names_it = |list: &str| list.split(|c| !is_word(c)).any(|word| word == name);
+    if line.len() > LINE_BYTES_MAX {
+        return false;
+    }
+    let arrows = line.match_indices("=>").any(|(at, _)| {
+        let before = line[..at].trim_end();
+        match before.strip_suffix(')') {
+            Some(list) => names_it(&list[list.rfind('(').unwrap_or(0)..]),
+            None => {
+                let from = before.rfind(|c| !is_word(c)).map_or(0, |at| at + 1);
+                before.get(from..) == Some(name)
+            }
+        }
+    });
+    arrows
+        || line.match_indices("function").any(|(at, word)| {
+            let list = line[at + word.len()..].trim_start().strip_prefix('(');
+            list.is_some_and(|list| names_it(list.split(')').next().unwrap_or_default()))
+        })
 }
 
 /// `lambda$total$0` and `$anonfun$total$1` stand in `total`.

@@ -16,9 +16,8 @@ pub(super) fn is_entry(family: Family, frame: &Frame) -> bool {
         .as_deref()
         .or(frame.filename.as_deref())
         .unwrap_or_default();
-    ENTRIES
+    ENTRIES[family as usize]
         .iter()
-        .filter(|entry| entry.family == family)
         .any(|entry| entry.module.covers(module) && entry.function.covers(function))
 }
 
@@ -56,27 +55,27 @@ pub(super) fn is_helper(name: &str) -> bool {
 }
 
 struct Entry {
-    family: Family,
     module: Pattern,
     function: Pattern,
 }
 
-static ENTRIES: LazyLock<Vec<Entry>> = LazyLock::new(|| {
-    lines(include_str!("data/entries.txt"))
-        .filter_map(|line| {
-            let mut columns = line.split('|').map(str::trim);
-            let family = match columns.next()? {
-                "js" => Family::Js,
-                "dotnet" => Family::DotNet,
-                platform => Family::of(Some(platform)),
-            };
-            Some(Entry {
-                family,
-                module: Pattern::new(columns.next()?),
-                function: Pattern::new(columns.next()?),
-            })
-        })
-        .collect()
+/// The entries of each family.
+static ENTRIES: LazyLock<[Vec<Entry>; Family::COUNT]> = LazyLock::new(|| {
+    let mut entries = std::array::from_fn(|_| Vec::new());
+    for line in lines(include_str!("data/entries.txt")) {
+        let mut columns = line.split('|').map(str::trim);
+        let family = match columns.next().unwrap_or_default() {
+            "js" => Family::Js,
+            "dotnet" => Family::DotNet,
+            platform => Family::of(Some(platform)),
+        };
+        let mut pattern = || Pattern::new(columns.next().unwrap_or_default());
+        entries[family as usize].push(Entry {
+            module: pattern(),
+            function: pattern(),
+        });
+    }
+    entries
 });
 
 static WRAPPERS: LazyLock<Vec<&'static str>> =

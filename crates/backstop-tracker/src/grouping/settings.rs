@@ -14,24 +14,30 @@
 //! `previous` is the version of the time before a change, which finds issues until `until`.
 
 use backstop_protocol::Timestamp;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::{Grouper, Rules, VERSION};
 
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
 struct Settings {
-    grouping: Grouping,
+    grouping: GroupingSettings,
 }
 
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-struct Grouping {
-    version: Option<u16>,
-    previous: Option<u16>,
-    until: Option<Timestamp>,
-    fingerprint_rules: String,
-    stack_rules: String,
+/// How a project's events are grouped, beside what holds for everybody.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct GroupingSettings {
+    /// The version of the algorithm; the newest if there is none.
+    pub version: Option<u16>,
+    /// The version of the time before a change, by whose hashes issues are found as well.
+    pub previous: Option<u16>,
+    /// When that ends; never if there is no time.
+    pub until: Option<Timestamp>,
+    /// Fingerprint rules in Sentry's syntax, one a line.
+    pub fingerprint_rules: String,
+    /// Stack-trace rules in Sentry's syntax, one a line.
+    pub stack_rules: String,
 }
 
 impl Grouper {

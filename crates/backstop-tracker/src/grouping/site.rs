@@ -38,6 +38,8 @@ pub(super) struct Site<'a> {
     pub(super) caller: Option<Function<'a>>,
     /// The caller's frame.
     pub(super) caller_frame: Option<&'a Frame>,
+    /// The other functions of a recursion through the function.
+    pub(super) cycle: Vec<Function<'a>>,
 }
 
 /// Finds the throw site in frames that are listed oldest first; `None` where the user's code
@@ -152,7 +154,7 @@ const PANIC_STARTS: &[&str] = &[
 fn make<'a>(family: Family, frames: &'a [Frame], index: usize, is_innermost: bool) -> Site<'a> {
     let frame = &frames[index];
     let (function, is_named) = function(family, frames, index);
-    let (caller, caller_frame) = caller(family, frames, index, &function);
+    let (caller, caller_frame, cycle) = caller(family, frames, index, &function);
     let lacks_receiver = receiver(family.of_frame(frame), frame) == Receiver::Unknown;
     Site {
         function,
@@ -162,6 +164,7 @@ fn make<'a>(family: Family, frames: &'a [Frame], index: usize, is_innermost: boo
         is_innermost,
         caller,
         caller_frame,
+        cycle,
     }
 }
 
@@ -176,8 +179,8 @@ fn function<'a>(family: Family, frames: &'a [Frame], index: usize) -> (Function<
     };
     let name = match function_name(family, frame) {
         Name::Written(name) => Some(name),
-        Name::Minified => None,
-        Name::Anonymous => parent(family, frames, index, &place),
+        // With a source map the line is right even where the name is not.
+        Name::Minified | Name::Anonymous => parent(family, frames, index, &place),
     };
     // In a bundle a name alone says too little: many modules have a `get`.
     let is_named = name.is_some() && !place.is_empty();
@@ -218,6 +221,7 @@ fn parent<'a>(
         if let Name::Written(name) = function_name(family, frame) {
             let distance = frame.lineno.unwrap_or_default().abs_diff(line);
             if distance <= distance_max
+                && (family != Family::Js || may_enclose(frame, &name, line))
                 && best.as_ref().is_none_or(|(nearest, _)| distance < *nearest)
             {
                 best = Some((distance, name));
@@ -227,13 +231,51 @@ fn parent<'a>(
     best.map(|(_, name)| name)
 }
 
+/// Says whether a function may enclose the line, by the source around its own line: a function
+/// that only calls the closure ends before it or begins after it.
+fn may_enclose(frame: &Frame, name: &str, line: u64) -> bool {
+    let (Some(own), Some(at)) = (frame.context_line.as_deref(), frame.lineno) else {
+        return true;
+    };
+    // How many blocks are open after each line between the two, and the least of it.
+    let least = |lines: &mut dyn Iterator<Item = &str>| {
+        let (mut open, mut least) = (0i32, 0i32);
+        for byte in lines.flat_map(str::bytes) {
+            match byte {
+                b'{' => open += 1,
+                b'}' => open -= 1,
+                _ => {}
+            }
+            least = least.min(open);
+        }
+        least
+    };
+    let distance = usize::try_from(at.abs_diff(line)).unwrap_or(usize::MAX);
+    if line >= at {
+        let between = frame.post_context.iter().map(|line| &**line);
+        let mut lines = [own].into_iter().chain(between).take(distance);
+        return distance <= frame.post_context.len() && least(&mut lines) >= 0;
+    }
+    let Some(from) = frame.pre_context.len().checked_sub(distance) else {
+        return false;
+    };
+    let between = &frame.pre_context[from..];
+    let begins = |line: &str| {
+        let is_name = line.split(|c: char| !c.is_alphanumeric() && c != '_' && c != '$');
+        (line.trim_end().ends_with('{') || line.contains("=>"))
+            && is_name.into_iter().any(|word| word == name)
+    };
+    // The closure ends before the call, the function around it does not.
+    !between.iter().any(|line| begins(line)) && least(&mut between.iter().map(|line| &**line)) >= -1
+}
+
 /// Walks outward over the recursion through `function` to the first other caller.
 fn caller<'a>(
     family: Family,
     frames: &'a [Frame],
     index: usize,
     own: &Function<'a>,
-) -> (Option<Function<'a>>, Option<&'a Frame>) {
+) -> (Option<Function<'a>>, Option<&'a Frame>, Vec<Function<'a>>) {
     let outer = frames[..index]
         .iter()
         .enumerate()
@@ -244,15 +286,21 @@ fn caller<'a>(
     let mut cycle: Vec<Function<'a>> = Vec::new();
     let mut since: Vec<(Function<'a>, &Frame)> = Vec::new();
     for (function, frame) in outer {
-        if function == *own || cycle.contains(&function) {
+        // Functions without a name are the same only at the same line.
+        let is_same = if function.name.is_empty() {
+            function == *own && frame.lineno == frames[index].lineno
+        } else {
+            function == *own || cycle.contains(&function)
+        };
+        if is_same {
             cycle.extend(since.drain(..).map(|(function, _)| function));
         } else {
             since.push((function, frame));
         }
     }
     match since.into_iter().next() {
-        Some((function, frame)) => (Some(function), Some(frame)),
-        None => (None, None),
+        Some((function, frame)) => (Some(function), Some(frame), cycle),
+        None => (None, None, cycle),
     }
 }
 

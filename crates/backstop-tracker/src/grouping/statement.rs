@@ -55,6 +55,12 @@ impl<'a> Statement<'a> {
         VERBS.iter().any(|verb| self.has_word(verb))
     }
 
+    /// Says whether the statement makes an error: where the stack is taken then, a function that
+    /// makes errors for others to throw is where they seem to be raised.
+    pub(super) fn makes_error(&self, ty: &str) -> bool {
+        self.has_word("new") && (self.text.contains("Error(") || self.has_word(ty))
+    }
+
     /// Says whether a Python statement names the cause: `raise … from …`.
     pub(super) fn names_cause(&self) -> bool {
         self.has_word("raise") && self.text.contains(" from ") && !self.text.contains(" from None")
@@ -63,10 +69,11 @@ impl<'a> Statement<'a> {
     /// Says whether `name` stands in the statement.
     pub(super) fn has_word(&self, name: &str) -> bool {
         let is_word = |c: char| c.is_alphanumeric() || c == '_';
-        self.text.match_indices(name).any(|(at, _)| {
-            !self.text[..at].ends_with(is_word)
-                && !self.text[at + name.len()..].starts_with(is_word)
-        })
+        !name.is_empty()
+            && self.text.match_indices(name).any(|(at, _)| {
+                !self.text[..at].ends_with(is_word)
+                    && !self.text[at + name.len()..].starts_with(is_word)
+            })
     }
 
     /// Returns the words of `message` that the statement's literals contain, in order.

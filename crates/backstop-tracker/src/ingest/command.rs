@@ -1,10 +1,11 @@
 //! What the command line says about ingest: `backstop outcomes` and `backstop project settings`.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use backstop_protocol::Timestamp;
 use serde_json::json;
 
 use super::Settings;
+use crate::grouping::Grouper;
 use crate::model::{Outcome, Project};
 use crate::store::Store;
 
@@ -63,6 +64,10 @@ pub(crate) fn settings(store: &Store, project: &Project, new: Option<&str>) -> R
         Some(text) => {
             let settings =
                 Settings::parse(text).context("the settings are not what is expected")?;
+            // A rule that cannot be read is refused now, with its place, and not at the next event.
+            Grouper::new()
+                .with_settings(text, super::now())
+                .map_err(|error| anyhow!("the settings are not what is expected: {error}"))?;
             store
                 .set_project_settings(project.id, &serde_json::to_string(&settings)?)
                 .context("cannot store the settings")?;

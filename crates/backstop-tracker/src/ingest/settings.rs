@@ -1,10 +1,12 @@
-//! What a project wants of ingest: quotas, filters, scrubbing.
+//! What a project wants of ingest: quotas, filters, scrubbing; and of grouping.
 //!
 //! Kept as JSON text with the project; a field that is missing means its default.
 
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+
+use crate::grouping::GroupingSettings;
 
 /// A project's settings of ingest.
 ///
@@ -34,6 +36,8 @@ pub struct Settings {
     /// Origins of browsers that may send, such as `https://shop.example` or `*.shop.example`;
     /// empty means all.
     pub origins: Vec<String>,
+    /// How events are grouped; the digest reads it, and a misspelt rule is refused here.
+    pub grouping: GroupingSettings,
 }
 
 /// How many events are taken; `None` means any number.

@@ -231,3 +231,63 @@ fn events_are_grouped_offline() {
     assert_ne!(groups[0]["group"], groups[2]["group"]);
     assert!(groups[0]["reason"].is_string());
 }
+
+#[test]
+fn grouping_rules_are_settings_and_a_bad_one_is_told_with_its_place() {
+    let data = TempDir::new().unwrap();
+    says(&["project", "create", "shop"], data.path());
+    let set = |grouping: Value| {
+        let settings = json!({ "grouping": grouping }).to_string();
+        let arguments = ["project", "settings", "shop", "--set", settings.as_str()];
+        backstop(&arguments, data.path())
+    };
+    let rules = "type:KeyError -> keys\npath:**/orders/** -> orders {{ default }}";
+    let output = set(json!({"fingerprint_rules": rules}));
+    assert!(output.status.success());
+    let shown = says(&["project", "settings", "shop"], data.path());
+    let shown: Value = serde_json::from_str(&shown).unwrap();
+    assert_eq!(shown["grouping"]["fingerprint_rules"], rules);
+
+    for (grouping, expected) in [
+        (
+            json!({"fingerprint_rules": "type:KeyError -> keys\ntype:KeyError"}),
+            "fingerprint rules, line 2, column 14: expected \"->\"",
+        ),
+        (
+            json!({"stack_rules": "function:f -apple"}),
+            "stack rules, line 1, column 12: unknown action \"-apple\"",
+        ),
+        (json!({"version": 77}), "no grouping version 77"),
+        (json!({"stack_rule": ""}), "unknown field `stack_rule`"),
+    ] {
+        let output = set(grouping);
+        assert_eq!(output.status.code(), Some(1));
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(error.contains(expected), "{error}");
+    }
+    let kept = says(&["project", "settings", "shop"], data.path());
+    assert_eq!(serde_json::from_str::<Value>(&kept).unwrap(), shown);
+}
+
+#[test]
+fn a_command_that_only_looks_makes_no_store() {
+    let data = TempDir::new().unwrap();
+    let missing = data.path().join("misspelt");
+    for command in [
+        &["outcomes"][..],
+        &["project", "list"],
+        &["project", "settings", "shop"],
+        &["check"],
+        &["group", "--project", "shop"],
+        &["user", "sign-in", "ann@example.com"],
+    ] {
+        let output = backstop(command, &missing);
+        assert_eq!(output.status.code(), Some(1), "{command:?}");
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(
+            error.contains("there is no store in"),
+            "{command:?}: {error}"
+        );
+        assert!(!missing.exists(), "{command:?}");
+    }
+}

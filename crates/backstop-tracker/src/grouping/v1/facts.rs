@@ -19,6 +19,10 @@ pub(super) struct Facts<'a> {
     pub(super) subject: &'a str,
     /// The words of the message that the raising statement holds.
     pub(super) words: String,
+    /// The statement at which the site stands, if its source is known.
+    pub(super) statement: Option<Statement<'a>>,
+    /// Whether it raises an error on purpose.
+    pub(super) raises: bool,
     /// Whether the statement could be asked at all.
     pub(super) has_witness: bool,
     /// The message's template.
@@ -31,7 +35,8 @@ pub(super) struct Facts<'a> {
 pub(super) fn facts<'a>(family: Family, event: &Event, line: &[&'a Exception]) -> Facts<'a> {
     let cause = line[line.len() - 1];
     let value = cause.value.as_deref().unwrap_or_default();
-    let kind = kind(cause.ty.as_deref().unwrap_or_default(), value);
+    let ty = cause.ty.as_deref().unwrap_or_default();
+    let kind = kind(ty, value);
     let site = line
         .iter()
         .rev()
@@ -43,12 +48,12 @@ pub(super) fn facts<'a>(family: Family, event: &Event, line: &[&'a Exception]) -
         .filter(|name| is_in_source(family, site_statement.as_ref(), name))
         .or_else(|| concrete_class(cause, site.as_ref()?));
     let is_raised_here = site.as_ref().is_some_and(|site| site.is_innermost);
-    let raising = site
-        .as_ref()
-        .filter(|_| is_raised_here)
-        .map(|site| site.frame);
+    let raising = site_statement.as_ref().filter(|_| is_raised_here);
+    let raises = site_statement.as_ref().is_some_and(|statement| {
+        statement.raises() || (family == Family::Js && statement.makes_error(ty))
+    });
     let (words, has_witness) = match &site_statement {
-        Some(statement) if operation.is_empty() && is_raised_here && statement.raises() => {
+        Some(statement) if operation.is_empty() && is_raised_here && raises => {
             (statement.literal_words(value), true)
         }
         _ => (String::new(), false),
@@ -62,6 +67,8 @@ pub(super) fn facts<'a>(family: Family, event: &Event, line: &[&'a Exception]) -
         words,
         has_witness: has_witness || !operation.is_empty(),
         template: proven_template(event, value, raising),
+        statement: site_statement,
+        raises,
         site,
         cause,
     }

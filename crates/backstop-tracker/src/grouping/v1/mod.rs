@@ -199,3 +199,108 @@ fn distinct_members(family: Family, event: &Event, chain: &Chain<'_>) -> Vec<Vec
     members.dedup();
     members
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::grouping::Grouper;
+    use crate::grouping::command::Issues;
+
+    /// Groups events one after the other and returns their issues.
+    fn issues_of(events: &[Value]) -> Vec<String> {
+        let (grouper, mut issues) = (Grouper::new(), Issues::default());
+        let issue = |event: &Value| {
+            let mut event = Event::decode(event.to_string().as_bytes()).unwrap();
+            grouper.normalise(&mut event);
+            issues.assign(&grouper.group(&event)).to_string()
+        };
+        events.iter().map(issue).collect()
+    }
+
+    fn frame(file: &str, function: &str, line: u64, text: &str) -> Value {
+        json!({"filename": file, "function": function, "lineno": line, "context_line": text,
+            "in_app": true})
+    }
+
+    fn error(platform: &str, value: &str, frames: &[Value]) -> Value {
+        json!({"platform": platform,
+            "exception": [{"type": "Error", "value": value, "stacktrace": {"frames": frames}}]})
+    }
+
+    #[test]
+    fn a_function_that_raises_for_two_callers_of_its_own_module() {
+        let raised = |caller: &str| {
+            let call = frame("shop.py", caller, 9, "price = find(sku)");
+            let raise = frame("shop.py", "find", 3, "raise LookupError(f\"no {sku}\")");
+            error("python", "no x1", &[call, raise])
+        };
+        let [sell, buy] = ["sell", "buy"].map(raised);
+        let issues = issues_of(&[sell.clone(), buy.clone(), sell, buy]);
+        assert_eq!(issues[0], issues[2]);
+        assert_eq!(issues[1], issues[3]);
+        assert_ne!(issues[0], issues[1]);
+    }
+
+    #[test]
+    fn a_function_that_fails_by_itself_is_one_bug_whoever_calls() {
+        let failed = |caller: &str| {
+            let call = frame("shop.py", caller, 9, "price = find(sku)");
+            let fail = frame("shop.py", "find", 3, "return PRICES[sku][\"net\"] / 0");
+            error("python", "broken", &[call, fail])
+        };
+        let issues = issues_of(&["sell", "buy", "list"].map(failed));
+        assert_eq!(issues[0], issues[1]);
+        assert_eq!(issues[0], issues[2]);
+    }
+
+    #[test]
+    fn what_one_event_proves_holds_for_events_that_cannot() {
+        let with_stack = |word: &str| {
+            let line = "log.error(\"no signal from \" + name)";
+            json!({"platform": "node", "message": format!("no signal from {word}"),
+                "stacktrace": {"frames": [frame("/srv/a.js", "watch", 3, line)]}})
+        };
+        let without =
+            |word: &str| json!({"platform": "node", "message": format!("no signal from {word}")});
+        let issues = issues_of(&[with_stack("amber"), without("birch"), without("cedar")]);
+        assert_eq!(issues[0], issues[1]);
+        assert_eq!(issues[0], issues[2]);
+        // In the other order the first one waits for the proof.
+        let issues = issues_of(&[without("amber"), with_stack("birch"), without("cedar")]);
+        assert_eq!(issues[0], issues[1]);
+        assert_eq!(issues[0], issues[2]);
+    }
+
+    #[test]
+    fn a_closure_whose_name_a_source_map_takes_from_its_parameter() {
+        let line = "return lines.map((line) => line.amount.toFixed(2));";
+        let failed = |function: &str| {
+            let outer = frame("/srv/bill.js", "sum", 4, line);
+            let inner = frame("/srv/bill.js", function, 4, line);
+            let value = "Cannot read properties of undefined (reading 'toFixed')";
+            let mut event = error("node", value, &[outer, inner]);
+            event["exception"][0]["type"] = json!("TypeError");
+            event
+        };
+        let issues = issues_of(&["?", "line", "e"].map(failed));
+        assert_eq!(issues[0], issues[1]);
+        assert_eq!(issues[0], issues[2]);
+    }
+
+    #[test]
+    fn a_raw_path_in_the_transaction_is_no_part_of_the_bug() {
+        let expired = |name: &str, text: &str| {
+            let value = format!("licence of {name} expired");
+            let mut event = error("node", &value, &[frame("/srv/d.js", "?", 41, text)]);
+            event["transaction"] = json!(format!("GET /licence/{name}"));
+            event
+        };
+        let issues = issues_of(&[
+            expired("abel", "throw new Error(`licence of ${id} expired`);"),
+            expired("bela", "throw new Error(`licence of ${id} expired`, {});"),
+        ]);
+        assert_eq!(issues[0], issues[1]);
+    }
+}

@@ -9,13 +9,20 @@ use serde_json::Value;
 
 use super::super::Part;
 use super::super::learn::{Learned, number};
-use super::super::message::{learned_template, open_templates, proven_template};
+use super::super::message::{
+    has_one_word, learned_template, open_templates, position, proven_template,
+};
 use super::super::name::Family;
 use super::super::site;
+use super::super::statement::Statement;
+use super::super::value::cut;
 use super::facts::{Facts, frames};
 use super::keys::{Keys, Named};
 use super::said::{Said, article};
 use super::throw::lock;
+
+/// The beginning of a message that is compared with the transaction.
+const MESSAGE_BYTES_MAX: usize = 400;
 
 /// None of the user's code is in the stack, or there is no stack.
 pub(super) fn no_site(
@@ -100,7 +107,8 @@ pub(super) fn message(event: &Event, learned: &Mutex<Learned>, keys: &mut Keys) 
     let template = if has_template {
         text.to_owned()
     } else {
-        proven_template(event, text, logging_frame(event))
+        let statement = logging_frame(event).and_then(Statement::of);
+        proven_template(event, text, statement.as_ref())
     };
     let scope = Scope {
         role: "message",
@@ -144,6 +152,12 @@ pub(super) fn add_text<const N: usize>(
     let open = open_templates(template);
     let texts = scope.texts.iter().map(|(_, text)| *text);
     let scope_number = number([scope.role].into_iter().chain(texts));
+    if has_one_word(template) {
+        // What proves the word here may be missing in other events of the same message.
+        lock(learned).note_data(position(scope_number, template));
+        let texts = with("message", template).chain([("", "open")]);
+        keys.add(part, true, true, scope.role, texts);
+    }
     let found = learned_template(&mut lock(learned), scope_number, &open);
     for (index, (open, _)) in open.iter().enumerate() {
         let texts = with("message", open).chain([("", "open")]);
@@ -204,24 +218,38 @@ pub(super) fn reliable_transaction(event: &Event) -> Option<&str> {
     event.transaction.as_deref().filter(|_| is_reliable)
 }
 
-/// The transaction without the ids in its path.
+/// The transaction without the ids and the words of the message in its path.
 pub(super) fn transaction(event: &Event) -> Cow<'_, str> {
     let name = event.transaction.as_deref().unwrap_or_default();
     let name = name.split('?').next().unwrap_or_default();
-    if !name.contains(|c: char| c.is_ascii_digit()) {
+    let said = match event.exception.last() {
+        Some(exception) => exception.value.as_deref().unwrap_or_default(),
+        None => message_text(event).1,
+    };
+    // A client that does not know the route sends the path, and what a message repeats of it is
+    // likely to be data of this one request.
+    let is_raw = name.contains('/') && reliable_transaction(event).is_none();
+    let is_data = |part: &str| {
+        part.contains(|c: char| c.is_ascii_digit()) || (is_raw && has_word(said, part))
+    };
+    if !name.split('/').any(is_data) {
         return Cow::Borrowed(name);
     }
-    let parts: Vec<&str> = name
+    let parts = name
         .split('/')
-        .map(|part| {
-            if part.contains(|c: char| c.is_ascii_digit()) {
-                "*"
-            } else {
-                part
-            }
+        .map(|part| if is_data(part) { "*" } else { part });
+    Cow::Owned(parts.collect::<Vec<_>>().join("/"))
+}
+
+/// Says whether a text holds a word of at least three bytes.
+fn has_word(text: &str, word: &str) -> bool {
+    const WORD_BYTES_MIN: usize = 3;
+    let text = cut(text, MESSAGE_BYTES_MAX);
+    word.len() >= WORD_BYTES_MIN
+        && text.match_indices(word).any(|(at, _)| {
+            !text[..at].ends_with(char::is_alphanumeric)
+                && !text[at + word.len()..].starts_with(char::is_alphanumeric)
         })
-        .collect();
-    Cow::Owned(parts.join("/"))
 }
 
 /// Reports that are neither an exception nor a message: a browser's policy report, a template.

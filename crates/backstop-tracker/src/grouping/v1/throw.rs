@@ -1,10 +1,12 @@
 //! Hashes of an exception that the user's own code raised.
 
+use std::borrow::Cow;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use backstop_protocol::Event;
 
 use super::super::learn::{Learned, number};
+use super::super::message::{has_one_word, learned_template, open_templates, position};
 use super::super::name::Family;
 use super::super::site::{Function, Site};
 use super::super::statement::{Statement, plain_line};
@@ -26,7 +28,9 @@ pub(super) fn named_site(
 ) -> Said {
     let mut learned = lock(learned);
     let former = former_place(family, event, &site.function.place, &mut learned);
-    let caller = site.caller.as_ref();
+    let callers_min = callers_min(facts, site);
+    // Who calls a function that fails by itself never counts.
+    let caller = site.caller.as_ref().filter(|_| callers_min.is_some());
     let mut is_helper = false;
     // A renamed package is the same place: its hashes go under both names.
     for place in former.as_deref().into_iter().chain([&*site.function.place]) {
@@ -41,10 +45,11 @@ pub(super) fn named_site(
             .is_some_and(|caller| is_helper_of(facts, site, place, caller, &mut learned));
         add_site(facts, site, place, caller.as_deref(), is_helper, keys);
     }
+    let lines = Lines::of(site);
     // The same about the source lines, for builds in which the function has no name.
-    is_helper_by_line(facts, site, &mut learned);
+    is_helper_by_line(facts, site, &lines, &mut learned);
+    secondary(event, facts, site, &lines, is_helper, &mut learned, keys);
     drop(learned);
-    secondary(event, facts, site, is_helper, keys);
     let caller = site.caller.as_ref().filter(|_| is_helper);
     Said::new(
         event,
@@ -80,7 +85,17 @@ fn add_site(
         let failure = failure.into_iter().chain(words);
         failure.chain(function(receiver))
     };
-    let with_caller = |caller| base(receiver).chain([("caller", caller)]);
+    // A function that raises what it is told is told by its caller's statement.
+    let told = match site.caller_frame.and_then(Statement::of) {
+        Some(statement) if facts.operation.is_empty() => {
+            statement.literal_words(facts.cause.value.as_deref().unwrap_or_default())
+        }
+        _ => String::new(),
+    };
+    let with_caller = |caller| {
+        let caller = [("caller", caller), ("words of the caller", told.as_str())];
+        base(receiver).chain(caller)
+    };
     if let Some(caller) = caller.filter(|_| is_helper) {
         keys.add(Part::Caller, true, true, "caller", with_caller(caller));
         return;
@@ -147,35 +162,26 @@ fn is_helper_of(
     let types = facts.types.iter().map(String::as_str);
     let key = number(types.chain([&*facts.words, place, receiver, name]));
     callers_min(facts, site).is_some_and(|callers_min| {
-        rules::is_helper(name) || learned.note_caller(key, number([caller]), callers_min)
+        let cycle = |function: &Function<'_>| number([&*identity_of(function, None)]);
+        let cycle: Vec<u64> = site.cycle.iter().map(cycle).collect();
+        rules::is_helper(name) || learned.note_caller(key, number([caller]), &cycle, callers_min)
     })
 }
 
 /// How many callers show that a function raises for everybody; `None` if it cannot be one,
 /// because it failed by itself.
 fn callers_min(facts: &Facts<'_>, site: &Site<'_>) -> Option<usize> {
-    /// Callers in other modules, if the function raises on purpose before our eyes.
+    /// Callers of a function that raises on purpose before our eyes.
     const PROVEN_CALLERS_MIN: usize = 2;
-    /// Without the source, or in one module, it takes more.
+    /// Without the source it takes more.
     const CALLERS_MIN: usize = 3;
-    let statement = Statement::of(site.frame);
-    let raises = match &statement {
-        Some(statement) => statement.raises(),
-        None => facts.operation.is_empty(),
-    };
-    if !raises || !site.is_innermost {
+    if !site.is_innermost {
         return None;
     }
-    let is_own = site
-        .caller
-        .as_ref()
-        .is_some_and(|caller| caller.place == site.function.place);
-    let is_proven = statement.is_some() && !is_own;
-    Some(if is_proven {
-        PROVEN_CALLERS_MIN
-    } else {
-        CALLERS_MIN
-    })
+    match facts.statement {
+        Some(_) => facts.raises.then_some(PROVEN_CALLERS_MIN),
+        None => facts.operation.is_empty().then_some(CALLERS_MIN),
+    }
 }
 
 /// The caller's name; for a nameless caller its source line, else nothing.
@@ -185,13 +191,19 @@ fn caller_identity(
     caller: &Function<'_>,
     place: Option<&str>,
 ) -> String {
-    let place = place.unwrap_or(&caller.place);
-    if !caller.name.is_empty() && !place.is_empty() {
-        return format!("{place}\n{}\n{}", caller.receiver, caller.name);
+    if !caller.name.is_empty() && !place.unwrap_or(&caller.place).is_empty() {
+        return identity_of(caller, place);
     }
     let line = site.caller_frame.and_then(plain_line);
     line.or_else(|| reliable_transaction(event).map(str::to_owned))
         .unwrap_or_default()
+}
+
+/// A function by its names; `place` is where it stood before its package was renamed.
+fn identity_of(function: &Function<'_>, place: Option<&str>) -> String {
+    let Function { receiver, name, .. } = function;
+    let place = place.unwrap_or(&function.place);
+    format!("{place}\n{receiver}\n{name}")
 }
 
 pub(super) fn lock(learned: &Mutex<Learned>) -> MutexGuard<'_, Learned> {
@@ -229,8 +241,11 @@ pub(super) fn nameless_site(
         learned,
         keys,
     );
-    let is_helper = is_helper_by_line(facts, site, &mut lock(learned));
-    secondary(event, facts, site, is_helper, keys);
+    let lines = Lines::of(site);
+    let mut learned = lock(learned);
+    let is_helper = is_helper_by_line(facts, site, &lines, &mut learned);
+    secondary(event, facts, site, &lines, is_helper, &mut learned, keys);
+    drop(learned);
     Said::new(
         event,
         None,
@@ -250,12 +265,20 @@ pub(super) fn nameless_site(
 ///
 /// A named function keeps them for nameless ones and looks only for what nameless ones kept:
 /// two named functions never meet here.
-fn secondary(event: &Event, facts: &Facts<'_>, site: &Site<'_>, is_helper: bool, keys: &mut Keys) {
+fn secondary(
+    event: &Event,
+    facts: &Facts<'_>,
+    site: &Site<'_>,
+    lines: &Lines<'_>,
+    is_helper: bool,
+    learned: &mut Learned,
+    keys: &mut Keys,
+) {
     let types = ("types", facts.all_types.as_str());
     let Function { place, name, .. } = &site.function;
     let place = ("module or file", &**place);
-    let line = site_line(site);
-    if let (Some(line), Some((caller_place, caller_line))) = (&line, caller_line(site)) {
+    let line = &lines.own;
+    if let (Some(line), Some((caller_place, caller_line))) = (line, &lines.caller) {
         let is_caller_named = site
             .caller
             .as_ref()
@@ -265,7 +288,7 @@ fn secondary(event: &Event, facts: &Facts<'_>, site: &Site<'_>, is_helper: bool,
             place,
             ("source line", line),
             ("caller's module or file", caller_place),
-            ("caller's source line", &caller_line),
+            ("caller's source line", caller_line),
         ];
         let is_named = site.is_named && is_caller_named;
         keys.add_meeting(Part::Line, is_named, "called line", &texts);
@@ -274,20 +297,20 @@ fn secondary(event: &Event, facts: &Facts<'_>, site: &Site<'_>, is_helper: bool,
         return;
     }
     let is_named = site.is_named;
-    if let Some(line) = &line {
+    if let Some(line) = line {
         let texts = [types, place, ("source line", line)];
         keys.add_meeting(Part::Line, is_named, "line", &texts);
     }
     let is_own_text = facts.operation.is_empty();
     let template = if is_own_text {
-        facts.template.as_str()
+        template_for_meeting(facts, is_named, learned)
     } else {
-        ""
+        Cow::Borrowed("")
     };
     let [operation, subject, template] = [
         ("operation", facts.operation),
         ("name in it", facts.subject),
-        ("message", template),
+        ("message", &*template),
     ];
     if !name.is_empty() {
         let texts = [types, operation, subject, template, ("function", name)];
@@ -302,27 +325,62 @@ fn secondary(event: &Event, facts: &Facts<'_>, site: &Site<'_>, is_helper: bool,
     }
 }
 
-/// The raising source line, if it and its file can be told.
-fn site_line(site: &Site<'_>) -> Option<String> {
-    plain_line(site.frame).filter(|_| !site.function.place.is_empty())
+/// The message's template, with a word left open that another event of the project proved to be
+/// data: a minified statement proves nothing.
+fn template_for_meeting<'f>(
+    facts: &'f Facts<'_>,
+    is_named: bool,
+    learned: &mut Learned,
+) -> Cow<'f, str> {
+    let scope = number(["meeting", facts.all_types.as_str()]);
+    let template = facts.template.as_str();
+    if has_one_word(template) {
+        learned.note_data(position(scope, template));
+    } else if !is_named {
+        let open = open_templates(template);
+        if let Some(index) = learned_template(learned, scope, &open) {
+            return Cow::Owned(open[index].0.clone());
+        }
+    }
+    Cow::Borrowed(template)
 }
 
-/// The calling source line and its file, if they can be told.
-fn caller_line<'s>(site: &'s Site<'_>) -> Option<(&'s str, String)> {
-    let place = &*site.caller.as_ref()?.place;
-    let line = plain_line(site.caller_frame?).filter(|_| !place.is_empty())?;
-    Some((place, line))
+/// The raising and the calling source line, where they and their files can be told.
+struct Lines<'s> {
+    own: Option<String>,
+    /// With the place of the caller.
+    caller: Option<(&'s str, String)>,
+}
+
+impl<'s> Lines<'s> {
+    fn of(site: &'s Site<'_>) -> Lines<'s> {
+        let own = || plain_line(site.frame);
+        let caller = || {
+            let place = site.caller.as_ref().map(|caller| &*caller.place)?;
+            let frame = site.caller_frame.filter(|_| !place.is_empty())?;
+            Some((place, plain_line(frame)?))
+        };
+        let is_known = !site.function.place.is_empty();
+        Lines {
+            own: is_known.then(own).flatten(),
+            caller: caller(),
+        }
+    }
 }
 
 /// [`is_helper_of`] by source lines.
-fn is_helper_by_line(facts: &Facts<'_>, site: &Site<'_>, learned: &mut Learned) -> bool {
-    let (Some(line), Some((caller_place, caller_line))) = (site_line(site), caller_line(site))
-    else {
+fn is_helper_by_line(
+    facts: &Facts<'_>,
+    site: &Site<'_>,
+    lines: &Lines<'_>,
+    learned: &mut Learned,
+) -> bool {
+    let (Some(line), Some((caller_place, caller_line))) = (&lines.own, &lines.caller) else {
         return false;
     };
     let types = facts.types.iter().map(String::as_str);
-    let key = number(types.chain(["line", &*site.function.place, &line]));
+    let key = number(types.chain(["line", &*site.function.place, line]));
     callers_min(facts, site).is_some_and(|callers_min| {
-        learned.note_caller(key, number([caller_place, &caller_line]), callers_min)
+        learned.note_caller(key, number([*caller_place, caller_line]), &[], callers_min)
     })
 }
