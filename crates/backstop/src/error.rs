@@ -13,7 +13,7 @@ use std::sync::Arc;
 use backstop_capture::Snapshot;
 use http::{HeaderMap, StatusCode};
 
-use crate::kind::{self, Key, Kind};
+use crate::kind::{self, Key, Kind, Known};
 use crate::{HttpError, name_of};
 
 /// `std::result::Result` with [`Error`].
@@ -48,6 +48,8 @@ struct Inner {
     type_name: &'static str,
     /// The value's type, where it is certain.
     type_id: Option<TypeId>,
+    /// What was declared for the value's type. Asked for many times on the way of an error.
+    known: Option<&'static Known>,
     /// For errors whose kind was made at run time.
     kind: Option<Kind>,
     location: &'static Location<'static>,
@@ -135,6 +137,18 @@ impl<E: Into<Box<dyn StdError + Send + Sync>> + 'static> From<E> for Value {
     }
 }
 
+impl Value {
+    fn as_dyn(&self) -> &(dyn StdError + Send + Sync + 'static) {
+        match self {
+            Self::Boxed(error) => &**error,
+            #[cfg(feature = "anyhow")]
+            Self::Anyhow(error) => &**error,
+            #[cfg(feature = "eyre")]
+            Self::Eyre(error) => &**error,
+        }
+    }
+}
+
 /// Gives back the value as what it is, if that is a `T`.
 #[cfg(any(feature = "anyhow", feature = "eyre"))]
 fn take_as<E: 'static, T: 'static>(error: E) -> Result<T, E> {
@@ -153,10 +167,15 @@ impl Error {
         type_name: &'static str,
         location: &'static Location<'static>,
     ) -> Self {
+        let known = match type_id {
+            Some(id) => kind::known(id),
+            None => kind::known_for(value.as_dyn()),
+        };
         Self(Arc::new(Inner {
             value,
             type_name,
             type_id,
+            known,
             kind: None,
             location,
             context: None,
@@ -204,13 +223,7 @@ impl Error {
 
     /// The error as the standard trait.
     pub fn as_dyn(&self) -> &(dyn StdError + Send + Sync + 'static) {
-        match &self.0.value {
-            Value::Boxed(error) => &**error,
-            #[cfg(feature = "anyhow")]
-            Value::Anyhow(error) => &**error,
-            #[cfg(feature = "eyre")]
-            Value::Eyre(error) => &**error,
-        }
+        self.0.value.as_dyn()
     }
 
     /// The error as a box, for functions that return those; converted back it is the same error.
@@ -287,10 +300,7 @@ impl Error {
         if let Some(error) = self.downcast_ref::<HttpError>() {
             return Some(error.kind());
         }
-        match self.0.type_id {
-            Some(id) => kind::declared(id),
-            None => kind::declared_for(self.as_dyn()).map(|(kind, _)| kind),
-        }
+        self.0.known.map(Known::kind)
     }
 
     /// The line of the `?` (or of the `from` or `into`) that made this error.
@@ -329,13 +339,7 @@ impl Error {
         if let Some(error) = self.downcast_ref::<HttpError>() {
             return error.kind().status_code();
         }
-        match self.0.type_id {
-            Some(id) => kind::code_of(id, self.as_dyn()),
-            None => {
-                let (_, id) = kind::declared_for(self.as_dyn())?;
-                kind::code_of(id, self.as_dyn())
-            }
-        }
+        self.0.known?.code_of(self.as_dyn())
     }
 
     /// The status to answer with: the error's code, or 500.

@@ -361,6 +361,7 @@ pub fn name_of(code: u16) -> &'static str {
         414 => "Request URI Too Long",
         416 => "Requested Range Not Satisfiable",
         418 => "I'm a teapot",
+        449 => "Retry With",
         511 => "Network Authentication Failed",
         _ => StatusCode::from_u16(code)
             .ok()

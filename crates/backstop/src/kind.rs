@@ -328,11 +328,9 @@ inventory::collect!(Declared);
 
 /// Everything declared in this program, put in order once.
 struct Registry {
-    kinds: KeyMap<TypeId, (Kind, &'static Declared)>,
+    kinds: KeyMap<TypeId, Known>,
     /// The standard HTTP errors by code.
     standard: KeyMap<u16, Kind>,
-    /// For errors whose type is hidden behind `dyn Error`: ask each declaration.
-    declarations: Vec<(&'static Declared, Kind)>,
 }
 
 static REGISTRY: LazyLock<Registry> = LazyLock::new(Registry::build);
@@ -349,27 +347,19 @@ impl Registry {
         let standard = crate::http_error::STANDARD
             .iter()
             .filter_map(|of| kinds.get(&of()))
-            .filter_map(|(kind, _): &(Kind, _)| Some((kind.status_code()?, kind.clone())))
+            .filter_map(|Known(kind, _)| Some((kind.status_code()?, kind.clone())))
             .collect();
-        let declarations = kinds
-            .values()
-            .map(|(kind, declared)| (*declared, kind.clone()))
-            .collect();
-        Self {
-            kinds,
-            standard,
-            declarations,
-        }
+        Self { kinds, standard }
     }
 }
 
 fn build_kind(
     id: TypeId,
     sources: &HashMap<TypeId, &'static Declared>,
-    kinds: &mut KeyMap<TypeId, (Kind, &'static Declared)>,
+    kinds: &mut KeyMap<TypeId, Known>,
     depth: usize,
 ) -> Option<Kind> {
-    if let Some((kind, _)) = kinds.get(&id) {
+    if let Some(Known(kind, _)) = kinds.get(&id) {
         return Some(kind.clone());
     }
     let declared = *sources.get(&id)?;
@@ -395,7 +385,7 @@ fn build_kind(
     if let Some(description) = declared.description {
         kind = kind.description(description);
     }
-    kinds.insert(id, (kind.clone(), declared));
+    kinds.insert(id, Known(kind.clone(), declared));
     Some(kind)
 }
 
@@ -405,7 +395,7 @@ fn bare(id: TypeId, name: &'static str) -> Kind {
 
 /// The kind that was declared for a type.
 pub(crate) fn declared(id: TypeId) -> Option<&'static Kind> {
-    REGISTRY.kinds.get(&id).map(|(kind, _)| kind)
+    known(id).map(|known| &known.0)
 }
 
 /// The description of a standard code.
@@ -413,22 +403,32 @@ pub(crate) fn description_of(code: u16) -> Option<&'static str> {
     REGISTRY.standard.get(&code)?.default_description()
 }
 
-/// What was declared for a type whose values have their own codes.
-pub(crate) fn code_of(id: TypeId, error: &(dyn StdError + 'static)) -> Option<u16> {
-    let (kind, declared) = REGISTRY.kinds.get(&id)?;
-    match declared.code_of {
-        Some(code_of) => code_of(error),
-        None => kind.status_code(),
+/// A kind that was declared, and its declaration.
+pub(crate) struct Known(Kind, &'static Declared);
+
+impl Known {
+    pub(crate) fn kind(&self) -> &Kind {
+        &self.0
+    }
+
+    /// The code of an error of this kind, whose values may have codes of their own.
+    pub(crate) fn code_of(&self, error: &(dyn StdError + 'static)) -> Option<u16> {
+        match self.1.code_of {
+            Some(code_of) => code_of(error),
+            None => self.0.status_code(),
+        }
     }
 }
 
-/// The declared kind of an error whose type is hidden behind `dyn Error`.
-pub(crate) fn declared_for(error: &(dyn StdError + 'static)) -> Option<(&'static Kind, TypeId)> {
-    REGISTRY
-        .declarations
-        .iter()
-        .find(|(declared, _)| (declared.is)(error))
-        .map(|(declared, kind)| (kind, (declared.of)()))
+/// What was declared for a type.
+pub(crate) fn known(id: TypeId) -> Option<&'static Known> {
+    REGISTRY.kinds.get(&id)
+}
+
+/// What was declared for the type of an error that is hidden behind `dyn Error`: each declaration
+/// is asked.
+pub(crate) fn known_for(error: &(dyn StdError + 'static)) -> Option<&'static Known> {
+    REGISTRY.kinds.values().find(|known| (known.1.is)(error))
 }
 
 /// A type's name without the path of its module, generics kept short as well.

@@ -234,8 +234,8 @@ pub(crate) fn answering(failure: &Failure, on: &str) {
 pub(crate) fn abandoned(request: &RequestFacts) {
     tracing::info!(
         target: "backstop::client",
-        method = %request.parts.method,
-        path = %escape_controls(request.parts.uri.path()),
+        method = %request.method(),
+        path = %escape_controls(request.uri().path()),
         request_id = request.id(),
         status = 499,
         "the client left before it had its answer",

@@ -21,10 +21,39 @@ const PIPE: u8 = 1;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Unreadable;
 
+/// Copied pages by their addresses; `None` is one that cannot be read.
+#[derive(Debug, Default)]
+struct Pages {
+    pages: Vec<(u64, Option<Box<[u8; PAGE_BYTES]>>)>,
+    places: HashMap<u64, usize>,
+    /// The place of the page that was read last; mostly it is the next one's too.
+    last: usize,
+}
+
+impl Pages {
+    fn get(
+        &mut self,
+        base: u64,
+        copy: impl FnOnce() -> Option<Box<[u8; PAGE_BYTES]>>,
+    ) -> Option<&[u8; PAGE_BYTES]> {
+        let is_last = self
+            .pages
+            .get(self.last)
+            .is_some_and(|(last, _)| *last == base);
+        if !is_last {
+            self.last = *self.places.entry(base).or_insert_with(|| {
+                self.pages.push((base, copy()));
+                self.pages.len() - 1
+            });
+        }
+        self.pages[self.last].1.as_deref()
+    }
+}
+
 /// The pages read by one capture.
 #[derive(Debug)]
 pub(crate) struct Memory {
-    pages: RefCell<HashMap<u64, Option<Box<[u8; PAGE_BYTES]>>>>,
+    pages: RefCell<Pages>,
     pipe: Cell<Option<[i32; 2]>>,
     bytes_left: Cell<usize>,
 }
@@ -47,8 +76,7 @@ impl Memory {
         let mut done = 0;
         while at < end {
             let base = at & !(PAGE_BYTES as u64 - 1);
-            let page = pages.entry(base).or_insert_with(|| self.copy_page(base));
-            let page = page.as_deref().ok_or(Unreadable)?;
+            let page = pages.get(base, || self.copy_page(base)).ok_or(Unreadable)?;
             let offset = (at - base) as usize;
             let len = (PAGE_BYTES - offset).min((end - at) as usize);
             out[done..done + len].copy_from_slice(&page[offset..offset + len]);

@@ -65,8 +65,31 @@ fn contains(ranges: &[(u64, u64)], address: u64) -> bool {
 /// resolved later may still name them.
 static KNOWN: Mutex<Vec<&'static Module>> = Mutex::new(Vec::new());
 
+/// The modules that were loaded when the loader had loaded and unloaded so many.
+static LOADED: Mutex<(Changes, Vec<&'static Module>)> = Mutex::new((None, Vec::new()));
+
+/// How many objects the loader has loaded and unloaded so far, if it tells.
+type Changes = Option<(u64, u64)>;
+
 /// The modules that are loaded now.
 pub(crate) fn loaded() -> Vec<&'static Module> {
+    let mut changes: Changes = None;
+    // SAFETY: the callback follows the C signature and `changes` outlives the call.
+    unsafe { libc::dl_iterate_phdr(Some(note_changes), (&raw mut changes).cast()) };
+    {
+        let loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
+        if changes.is_some() && loaded.0 == changes {
+            return loaded.1.clone();
+        }
+    }
+    let modules = list();
+    // What is loaded meanwhile makes the count another one, and the list is made again.
+    *LOADED.lock().unwrap_or_else(PoisonError::into_inner) = (changes, modules.clone());
+    modules
+}
+
+/// Asks the loader for every module.
+fn list() -> Vec<&'static Module> {
     let mut seen: Vec<Seen> = Vec::new();
     // SAFETY: the callback follows the C signature and `seen` outlives the call.
     unsafe { libc::dl_iterate_phdr(Some(note), (&raw mut seen).cast()) };
@@ -81,6 +104,23 @@ pub(crate) fn loaded() -> Vec<&'static Module> {
             }
         })
         .collect()
+}
+
+/// Notes the loader's counters, which come with every object, and stops at the first.
+unsafe extern "C" fn note_changes(
+    info: *mut libc::dl_phdr_info,
+    size: libc::size_t,
+    changes: *mut libc::c_void,
+) -> libc::c_int {
+    // An old loader's description ends before the counters.
+    if size >= size_of::<libc::dl_phdr_info>() {
+        // SAFETY: the loader passes a valid description of this size, and `loaded` its own place.
+        unsafe {
+            let info = &*info;
+            *changes.cast::<Changes>() = Some((info.dlpi_adds, info.dlpi_subs));
+        }
+    }
+    1
 }
 
 struct Seen {

@@ -4,9 +4,11 @@
 //! says so. Otherwise it is gone, and a variable in it is shown as lost rather than as
 //! whatever a callee left there.
 
+use std::cell::RefCell;
+
 use gimli::{
     CfaRule, EndianSlice, EvaluationResult, LittleEndian, Location, Register, RegisterRule,
-    UnwindContext, UnwindExpression, UnwindSection, Value,
+    UnwindContext, UnwindExpression, UnwindSection, UnwindTableRow, Value,
 };
 
 use super::memory::Memory;
@@ -14,6 +16,48 @@ use super::module::{Module, UnwindTable};
 use super::registers::{self, Registers};
 
 type Slice = EndianSlice<'static, LittleEndian>;
+
+/// Recipes that a thread remembers; a program fails at few places, below the same callers.
+/// Some two hundred bytes each, on threads on which something failed.
+const RECIPES_MAX: usize = 512;
+
+thread_local! {
+    /// The last recipes, each at a place that its address says; a newer one takes the place.
+    static RECIPES: RefCell<Vec<Option<Known>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A recipe, and what it is for.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    lookup: u64,
+    /// A module is never forgotten, so another one at the same addresses is another one here.
+    module: *const Module,
+    recipe: Recipe,
+}
+
+/// How to get from a frame to its caller, at one address.
+///
+/// To find it takes a look-up in the table and running its instructions, which is most of the
+/// work of a walk.
+#[derive(Debug, Clone, Copy)]
+struct Recipe {
+    cfa: (Register, i64),
+    rules: [Rule; registers::COUNT],
+    is_signal: bool,
+    unwinding: Unwinding,
+}
+
+/// Where a caller's register is. What needs an expression is no rule; it is rare.
+#[derive(Debug, Clone, Copy)]
+enum Rule {
+    Lost,
+    /// It is where it was.
+    Kept,
+    /// In memory, so far from the canonical frame address.
+    Saved(i32),
+    /// It is the canonical frame address with this added.
+    Frame(i32),
+}
 
 /// Steps of an unwind expression; real ones have about ten.
 const EXPRESSION_STEPS_MAX: u32 = 1000;
@@ -61,9 +105,16 @@ pub(crate) fn walk(
         let Some(module) = modules.iter().find(|module| module.has_code(lookup)) else {
             break;
         };
-        let caller = module
-            .unwind()
-            .and_then(|table| caller_of(&registers, lookup, table, &mut context, memory));
+        let caller = match remembered(module, lookup) {
+            Some(recipe) => recipe.caller_of(&registers, memory),
+            None => module.unwind().and_then(|table| {
+                let row = Row::at(lookup, table, &mut context)?;
+                if let Some(recipe) = row.recipe() {
+                    remember(module, lookup, recipe);
+                }
+                row.caller_of(&registers, table, memory)
+            }),
+        };
         steps.push(Step {
             address,
             lookup,
@@ -90,74 +141,172 @@ struct Caller {
     unwinding: Unwinding,
 }
 
-fn caller_of(
-    registers: &Registers,
-    lookup: u64,
-    table: &UnwindTable,
-    context: &mut UnwindContext<usize>,
-    memory: &Memory,
-) -> Option<Caller> {
-    let fde = table
-        .header
-        .table()?
-        .fde_for_address(
-            &table.frames,
-            &table.bases,
-            lookup,
-            |section, bases, offset| section.cie_from_offset(bases, offset),
-        )
-        .ok()?;
-    let encoding = fde.cie().encoding();
-    let is_signal = fde.is_signal_trampoline();
-    let unwinding = Unwinding {
-        function: fde.initial_address(),
-        end: fde.end_address(),
-        table: match fde.lsda() {
-            Some(gimli::Pointer::Direct(table)) => Some(table),
-            _ => None,
-        },
-    };
-    let row = fde
-        .unwind_info_for_address(&table.frames, &table.bases, context, lookup)
-        .ok()?;
-    let cfa = match row.cfa() {
-        CfaRule::RegisterAndOffset { register, offset } => {
-            registers.get(*register)?.wrapping_add_signed(*offset)
+fn place(lookup: u64) -> usize {
+    // The multiplier spreads neighbours over the upper bits.
+    (lookup.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as usize % RECIPES_MAX
+}
+
+fn remembered(module: &'static Module, lookup: u64) -> Option<Recipe> {
+    let known = RECIPES.try_with(|recipes| {
+        let recipes = recipes.try_borrow().ok()?;
+        recipes.get(place(lookup)).copied().flatten()
+    });
+    known
+        .ok()
+        .flatten()
+        .filter(|known| known.lookup == lookup && std::ptr::eq(known.module, module))
+        .map(|known| known.recipe)
+}
+
+fn remember(module: &'static Module, lookup: u64, recipe: Recipe) {
+    // A thread that is ending remembers nothing.
+    let _ = RECIPES.try_with(|recipes| {
+        if let Ok(mut recipes) = recipes.try_borrow_mut() {
+            recipes.resize(RECIPES_MAX, None);
+            recipes[place(lookup)] = Some(Known {
+                lookup,
+                module,
+                recipe,
+            });
         }
-        CfaRule::Expression(expression) => {
-            evaluate(expression, table, encoding, registers, memory, None)?
+    });
+}
+
+impl Recipe {
+    fn caller_of(&self, registers: &Registers, memory: &Memory) -> Option<Caller> {
+        let (register, offset) = self.cfa;
+        let cfa = registers.get(register)?.wrapping_add_signed(offset);
+        let mut caller = Registers::default();
+        for (number, rule) in (0..).zip(&self.rules) {
+            let register = Register(number);
+            let value = match *rule {
+                Rule::Lost => continue,
+                Rule::Kept => registers.get(register),
+                Rule::Saved(offset) => memory.word(cfa.wrapping_add_signed(offset.into())).ok(),
+                Rule::Frame(offset) => Some(cfa.wrapping_add_signed(offset.into())),
+            };
+            caller.set(register, value);
         }
-    };
-    let mut caller = Registers::default();
-    for number in 0..registers::COUNT as u16 {
-        let register = Register(number);
-        let value = match row.register(register) {
-            None if registers::KEPT.contains(&register) => registers.get(register),
-            None | Some(RegisterRule::Undefined | RegisterRule::Architectural) => None,
-            Some(RegisterRule::SameValue) => registers.get(register),
-            Some(RegisterRule::Offset(offset)) => memory.word(cfa.wrapping_add_signed(offset)).ok(),
-            Some(RegisterRule::ValOffset(offset)) => Some(cfa.wrapping_add_signed(offset)),
-            Some(RegisterRule::Register(other)) => registers.get(other),
-            Some(RegisterRule::Expression(expression)) => {
-                evaluate(&expression, table, encoding, registers, memory, Some(cfa))
-                    .and_then(|address| memory.word(address).ok())
-            }
-            Some(RegisterRule::ValExpression(expression)) => {
-                evaluate(&expression, table, encoding, registers, memory, Some(cfa))
-            }
-            Some(RegisterRule::Constant(value)) => Some(value),
+        Some(Caller {
+            registers: caller,
+            cfa,
+            is_signal: self.is_signal,
+            unwinding: self.unwinding,
+        })
+    }
+}
+
+/// What the unwind table says about one address.
+struct Row<'c> {
+    row: &'c UnwindTableRow<usize>,
+    encoding: gimli::Encoding,
+    is_signal: bool,
+    unwinding: Unwinding,
+}
+
+impl<'c> Row<'c> {
+    fn at(
+        lookup: u64,
+        table: &UnwindTable,
+        context: &'c mut UnwindContext<usize>,
+    ) -> Option<Row<'c>> {
+        let fde = table
+            .header
+            .table()?
+            .fde_for_address(
+                &table.frames,
+                &table.bases,
+                lookup,
+                |section, bases, offset| section.cie_from_offset(bases, offset),
+            )
+            .ok()?;
+        let unwinding = Unwinding {
+            function: fde.initial_address(),
+            end: fde.end_address(),
+            table: match fde.lsda() {
+                Some(gimli::Pointer::Direct(table)) => Some(table),
+                _ => None,
+            },
         };
-        caller.set(register, value);
+        Some(Row {
+            encoding: fde.cie().encoding(),
+            is_signal: fde.is_signal_trampoline(),
+            unwinding,
+            row: fde
+                .unwind_info_for_address(&table.frames, &table.bases, context, lookup)
+                .ok()?,
+        })
     }
-    if row.register(registers::SP).is_none() {
-        caller.set(registers::SP, Some(cfa));
+
+    /// The row as a recipe, unless it needs more than a recipe can say.
+    fn recipe(&self) -> Option<Recipe> {
+        let CfaRule::RegisterAndOffset { register, offset } = self.row.cfa() else {
+            return None;
+        };
+        let mut rules = [Rule::Lost; registers::COUNT];
+        for (number, rule) in (0..).zip(&mut rules) {
+            let register = Register(number);
+            *rule = match self.row.register(register) {
+                None if register == registers::SP => Rule::Frame(0),
+                None if registers::KEPT.contains(&register) => Rule::Kept,
+                None | Some(RegisterRule::Undefined | RegisterRule::Architectural) => Rule::Lost,
+                Some(RegisterRule::SameValue) => Rule::Kept,
+                Some(RegisterRule::Offset(offset)) => Rule::Saved(i32::try_from(offset).ok()?),
+                Some(RegisterRule::ValOffset(offset)) => Rule::Frame(i32::try_from(offset).ok()?),
+                Some(_) => return None,
+            };
+        }
+        Some(Recipe {
+            cfa: (*register, *offset),
+            rules,
+            is_signal: self.is_signal,
+            unwinding: self.unwinding,
+        })
     }
-    Some(Caller {
-        registers: caller,
-        cfa,
-        is_signal,
-        unwinding,
-    })
+
+    fn caller_of(
+        &self,
+        registers: &Registers,
+        table: &UnwindTable,
+        memory: &Memory,
+    ) -> Option<Caller> {
+        let evaluate = |expression: &UnwindExpression<usize>, initial| {
+            evaluate(expression, table, self.encoding, registers, memory, initial)
+        };
+        let cfa = match self.row.cfa() {
+            CfaRule::RegisterAndOffset { register, offset } => {
+                registers.get(*register)?.wrapping_add_signed(*offset)
+            }
+            CfaRule::Expression(expression) => evaluate(expression, None)?,
+        };
+        let mut caller = Registers::default();
+        for number in 0..registers::COUNT as u16 {
+            let register = Register(number);
+            let value = match self.row.register(register) {
+                None if register == registers::SP => Some(cfa),
+                None if registers::KEPT.contains(&register) => registers.get(register),
+                None | Some(RegisterRule::Undefined | RegisterRule::Architectural) => None,
+                Some(RegisterRule::SameValue) => registers.get(register),
+                Some(RegisterRule::Offset(offset)) => {
+                    memory.word(cfa.wrapping_add_signed(offset)).ok()
+                }
+                Some(RegisterRule::ValOffset(offset)) => Some(cfa.wrapping_add_signed(offset)),
+                Some(RegisterRule::Register(other)) => registers.get(other),
+                Some(RegisterRule::Expression(expression)) => {
+                    evaluate(&expression, Some(cfa)).and_then(|address| memory.word(address).ok())
+                }
+                Some(RegisterRule::ValExpression(expression)) => evaluate(&expression, Some(cfa)),
+                Some(RegisterRule::Constant(value)) => Some(value),
+            };
+            caller.set(register, value);
+        }
+        Some(Caller {
+            registers: caller,
+            cfa,
+            is_signal: self.is_signal,
+            unwinding: self.unwinding,
+        })
+    }
 }
 
 fn evaluate(

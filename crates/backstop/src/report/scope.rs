@@ -47,7 +47,8 @@ thread_local! {
 #[derive(Clone, Default)]
 pub struct Scope {
     client: Option<Client>,
-    facts: Arc<Facts>,
+    /// Nothing is known at first, and most scopes end so.
+    facts: Option<Arc<Facts>>,
 }
 
 #[derive(Clone, Default)]
@@ -69,13 +70,12 @@ impl Scope {
         Scope::default()
     }
 
-    /// Makes the scope of a request, which is one of many: without an allocation.
+    /// Makes the scope of a request.
     #[cfg(feature = "web")]
     pub(crate) fn of_request(client: Option<&Client>) -> Scope {
-        static NOTHING: std::sync::LazyLock<Arc<Facts>> = std::sync::LazyLock::new(Arc::default);
         Scope {
             client: client.cloned(),
-            facts: Arc::clone(&NOTHING),
+            facts: None,
         }
     }
 
@@ -124,7 +124,7 @@ impl Scope {
     /// Adds a tag; at most 200 different ones are kept.
     pub fn set_tag(&mut self, name: impl Into<String>, value: impl Into<String>) {
         let name = name.into();
-        let facts = Arc::make_mut(&mut self.facts);
+        let facts = self.facts_mut();
         if facts.tags.len() < TAGS_MAX || facts.tags.contains_key(&name) {
             facts.tags.insert(name, Value::String(value.into()));
         }
@@ -132,41 +132,37 @@ impl Scope {
 
     /// Names the user, or forgets them.
     pub fn set_user(&mut self, user: Option<User>) {
-        Arc::make_mut(&mut self.facts).user = user;
+        self.facts_mut().user = user;
     }
 
     /// Tells the request, or forgets it.
     pub fn set_request(&mut self, request: Option<Request>) {
-        Arc::make_mut(&mut self.facts).request = request.map(Arc::new);
+        self.facts_mut().request = request.map(Arc::new);
     }
 
     /// Tells the route or task, or forgets it.
     pub fn set_transaction(&mut self, name: Option<String>) {
-        Arc::make_mut(&mut self.facts).transaction = name;
+        self.facts_mut().transaction = name;
     }
 
     /// Gives every event of this scope a level.
     pub fn set_level(&mut self, level: Option<Level>) {
-        Arc::make_mut(&mut self.facts).level = level;
+        self.facts_mut().level = level;
     }
 
     /// Gives every event of this scope its grouping; empty means the default.
     pub fn set_fingerprint(&mut self, fingerprint: Vec<String>) {
-        Arc::make_mut(&mut self.facts).fingerprint = fingerprint;
+        self.facts_mut().fingerprint = fingerprint;
     }
 
     /// Adds anything else.
     pub fn set_extra(&mut self, name: impl Into<String>, value: impl Into<Value>) {
-        Arc::make_mut(&mut self.facts)
-            .extra
-            .insert(name.into(), value.into());
+        self.facts_mut().extra.insert(name.into(), value.into());
     }
 
     /// Adds a named structured context.
     pub fn set_context(&mut self, name: impl Into<String>, value: impl Into<Value>) {
-        Arc::make_mut(&mut self.facts)
-            .contexts
-            .insert(name.into(), value.into());
+        self.facts_mut().contexts.insert(name.into(), value.into());
     }
 
     /// Notes what happened; the last 100 notes go with an event.
@@ -174,7 +170,7 @@ impl Scope {
     /// A breadcrumb without a time gets the present one.
     pub fn add_breadcrumb(&mut self, mut breadcrumb: Breadcrumb) {
         breadcrumb.timestamp.get_or_insert_with(super::now);
-        let breadcrumbs = &mut Arc::make_mut(&mut self.facts).breadcrumbs;
+        let breadcrumbs = &mut self.facts_mut().breadcrumbs;
         if breadcrumbs.len() == BREADCRUMBS_MAX {
             breadcrumbs.pop_front();
         }
@@ -196,6 +192,10 @@ impl Scope {
         }
     }
 
+    fn facts_mut(&mut self) -> &mut Facts {
+        Arc::make_mut(self.facts.get_or_insert_default())
+    }
+
     /// Returns the client of this scope, if it has its own.
     pub(crate) fn own_client(&self) -> Option<&Client> {
         self.client.as_ref()
@@ -203,7 +203,9 @@ impl Scope {
 
     /// Adds what is known to an event; what the event says itself wins.
     pub(crate) fn apply(&self, event: &mut Event) {
-        let facts = &*self.facts;
+        let Some(facts) = &self.facts else {
+            return;
+        };
         if let Some(level) = facts.level {
             event.level = level;
         }
@@ -232,10 +234,11 @@ impl Scope {
 /// Names the facts, which may hold personal data, without showing them.
 impl fmt::Debug for Scope {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let count = |of: fn(&Facts) -> usize| self.facts.as_deref().map_or(0, of);
         f.debug_struct("Scope")
             .field("client", &self.client.is_some())
-            .field("tags", &self.facts.tags.len())
-            .field("breadcrumbs", &self.facts.breadcrumbs.len())
+            .field("tags", &count(|facts| facts.tags.len()))
+            .field("breadcrumbs", &count(|facts| facts.breadcrumbs.len()))
             .finish_non_exhaustive()
     }
 }

@@ -15,8 +15,9 @@ use crate::web::explain::{self, Explanation};
 use crate::web::failure::Failure;
 use crate::web::function::{AfterHook, BeforeHook, ErrorHandler};
 use crate::web::handlers::Table;
-use crate::web::layer::{Core, Handler, Listener, Place, PlaceLayer, Switches};
+use crate::web::layer::{Core, Handler, Listener, Place, PlaceLayer};
 use crate::web::scope::{Hooks, Pending, Scope, SetupError, TeardownOutcome};
+use crate::web::switches::Switches;
 use crate::web::template::Templates;
 use crate::{Error, Kind};
 

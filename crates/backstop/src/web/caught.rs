@@ -9,6 +9,7 @@ use axum::response::{IntoResponse, Response};
 use http::{HeaderMap, Method};
 
 use crate::kind::{self, Key};
+use crate::web::carried::Carried;
 use crate::web::failure::Failure;
 use crate::web::handlers::Selector;
 use crate::{Error, Kind};
@@ -89,7 +90,7 @@ impl<T: ?Sized> Caught<T> {
     /// An error without a status code has the page of a 500.
     /// Of an error with a ready response this is that response; its body can be sent once.
     pub fn default_response(&self) -> Response {
-        super::layer::default_response(&self.failure)
+        super::respond::default_response(&self.failure)
     }
 }
 
@@ -120,18 +121,9 @@ impl<T: ?Sized> fmt::Debug for Caught<T> {
     }
 }
 
-/// A response that stands for the default page of an error.
-#[derive(Clone)]
-pub(crate) struct PassedOn(pub(crate) Error);
-
 impl<T: ?Sized> IntoResponse for Caught<T> {
     fn into_response(self) -> Response {
-        let mut response = Response::default();
-        *response.status_mut() = self.failure.error.status();
-        response
-            .extensions_mut()
-            .insert(PassedOn(self.failure.error));
-        response
+        Carried::PassedOn(self.failure.error).into_response()
     }
 }
 

@@ -26,7 +26,7 @@ use serde_json::{Value, json};
 use crate::report::{Options, Scrubber};
 use crate::stacktrace::{self, Html};
 use crate::web::app::App;
-use crate::web::layer::Propagated;
+use crate::web::carried::Propagated;
 use crate::web::page::{Format, format_for};
 use crate::web::{Failure, report};
 use crate::{event, name_of};

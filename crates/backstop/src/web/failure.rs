@@ -6,10 +6,12 @@ use std::sync::{Arc, OnceLock};
 
 use axum::extract::{ConnectInfo, MatchedPath, Request};
 use http::request::Parts;
-use http::{HeaderMap, Method, Uri};
+use http::{Extensions, HeaderMap, Method, Uri, Version};
 
-use crate::Error;
+use crate::errors::ClientDisconnected;
 use crate::web::layer::Core;
+use crate::web::page::{Format, format_for};
+use crate::{Error, Kind};
 
 /// One error and the request in which it happened: what handlers, hooks, logs and reports see.
 ///
@@ -30,12 +32,12 @@ impl Failure {
 
     /// The request's method.
     pub fn method(&self) -> &Method {
-        &self.request.parts.method
+        self.request.method()
     }
 
     /// The request's address as it was sent.
     pub fn uri(&self) -> &Uri {
-        &self.request.parts.uri
+        self.request.uri()
     }
 
     /// The request's path, percent-decoded where that gives text.
@@ -45,7 +47,7 @@ impl Failure {
 
     /// The request's headers.
     pub fn headers(&self) -> &HeaderMap {
-        &self.request.parts.headers
+        &self.request.headers
     }
 
     /// The route that matched, as it was registered; `None` for an unknown address.
@@ -73,6 +75,13 @@ impl Failure {
         self.core.switches.debug
     }
 
+    /// Tells whether the error is that the client left before its request was complete.
+    pub(crate) fn is_disconnect(&self) -> bool {
+        self.error
+            .kind()
+            .is_some_and(|kind| kind.is_a(&Kind::of::<ClientDisconnected>()))
+    }
+
     pub(crate) fn with_error(&self, error: Error) -> Self {
         Self {
             error,
@@ -84,29 +93,29 @@ impl Failure {
 /// What is kept of a request while the view consumes it.
 #[derive(Debug)]
 pub(crate) struct RequestFacts {
-    /// Without the body. Extensions are there only if a handler or hook has extractors.
-    pub(crate) parts: Parts,
+    method: Method,
+    uri: Uri,
+    version: Version,
+    headers: HeaderMap,
+    /// There only if a handler or hook has extractors: they are costly to copy.
+    extensions: Option<Extensions>,
     route: Option<MatchedPath>,
     client_address: Option<IpAddr>,
     id: OnceLock<String>,
 }
 
 impl RequestFacts {
-    /// Copies what is needed later; extensions are costly to copy and rarely wanted.
+    /// Copies what is needed later.
     pub(crate) fn of(request: &Request, with_extensions: bool) -> Self {
-        let (mut parts, ()) = http::Request::new(()).into_parts();
-        parts.method = request.method().clone();
-        parts.uri = request.uri().clone();
-        parts.version = request.version();
-        parts.headers = request.headers().clone();
-        if with_extensions {
-            parts.extensions = request.extensions().clone();
-        }
+        let extensions = request.extensions();
         Self {
-            parts,
-            route: request.extensions().get::<MatchedPath>().cloned(),
-            client_address: request
-                .extensions()
+            method: request.method().clone(),
+            uri: request.uri().clone(),
+            version: request.version(),
+            headers: request.headers().clone(),
+            extensions: with_extensions.then(|| extensions.clone()),
+            route: extensions.get::<MatchedPath>().cloned(),
+            client_address: extensions
                 .get::<ConnectInfo<SocketAddr>>()
                 .map(|ConnectInfo(address)| address.ip()),
             id: OnceLock::new(),
@@ -123,10 +132,33 @@ impl RequestFacts {
         self.route.is_some()
     }
 
+    pub(crate) fn method(&self) -> &Method {
+        &self.method
+    }
+
+    pub(crate) fn uri(&self) -> &Uri {
+        &self.uri
+    }
+
+    /// The request without its body, for extractors.
+    pub(crate) fn parts(&self) -> Parts {
+        let (mut parts, ()) = http::Request::new(()).into_parts();
+        parts.method = self.method.clone();
+        parts.uri = self.uri.clone();
+        parts.version = self.version;
+        parts.headers = self.headers.clone();
+        parts.extensions = self.extensions.clone().unwrap_or_default();
+        parts
+    }
+
+    /// The form of an error page that the client likes best.
+    pub(crate) fn format(&self) -> Format {
+        format_for(&self.headers)
+    }
+
     pub(crate) fn id(&self) -> &str {
         self.id.get_or_init(|| {
-            self.parts
-                .headers
+            self.headers
                 .get(REQUEST_ID)
                 .and_then(|value| value.to_str().ok())
                 .filter(|id| is_request_id(id))

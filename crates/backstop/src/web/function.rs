@@ -10,7 +10,7 @@ use http::request::Parts;
 
 use crate::Error;
 use crate::web::caught::{FromFailure, Select};
-use crate::web::failure::Failure;
+use crate::web::failure::{Failure, RequestFacts};
 
 pub(crate) type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
@@ -120,7 +120,7 @@ pub struct Sync_;
 
 /// An extractor failed: what its rejection says, as an error.
 fn rejected(rejection: impl IntoResponse) -> Error {
-    super::layer::error_of(rejection.into_response())
+    super::carried::error_of(rejection.into_response())
 }
 
 macro_rules! functions {
@@ -318,9 +318,9 @@ impl<S: Clone + Send + Sync + 'static, A: 'static, R: 'static> Erased<S, A, R> {
 
 impl<A, R> Erased<(), A, R> {
     /// Calls the function; the request is copied only for one that has extractors.
-    pub(crate) fn call(&self, argument: A, parts: &Parts) -> Boxed<R> {
+    pub(crate) fn call(&self, argument: A, request: &RequestFacts) -> Boxed<R> {
         let parts = if self.extracts {
-            parts.clone()
+            request.parts()
         } else {
             http::Request::new(()).into_parts().0
         };

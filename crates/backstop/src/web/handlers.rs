@@ -1,13 +1,14 @@
 //! Which handler answers an error: the tables of the scopes, and [`find`].
 
 use std::error::Error as StdError;
+use std::hash::{Hash, Hasher};
 use std::ops::Deref;
 use std::sync::Arc;
 
 use crate::Error;
 use crate::error::{CHAIN_MAX, source_of};
 use crate::io::families_of;
-use crate::kind::{self, Key, KeyMap};
+use crate::kind::{self, Key, KeyHasher, KeyMap};
 
 /// What a handler is registered for.
 #[derive(Debug, Clone)]
@@ -49,7 +50,7 @@ pub(crate) struct Selector {
 #[derive(Debug, Clone)]
 pub(crate) struct Table<H> {
     /// For errors with a code: by code, nearest kind first, the code's own handler last.
-    codes: KeyMap<u16, Coded<H>>,
+    codes: Filtered<u16, Coded<H>>,
     /// For kinds without a code.
     kinds: Keys<H>,
     /// The same and those with a code, for errors in a chain of sources.
@@ -68,7 +69,70 @@ struct Hidden<H> {
     handler: H,
 }
 
-type Keys<H> = KeyMap<Key, Registered<H>>;
+type Keys<H> = Filtered<Key, Registered<H>>;
+
+/// A map that knows of most keys which it does not have without looking.
+///
+/// An error is looked up in every scope by every kind that it is of, and is found once.
+#[derive(Debug, Clone)]
+struct Filtered<K, V> {
+    map: KeyMap<K, V>,
+    /// One bit for each key's [`slot`]; where it is off, no such key is there.
+    slots: [u64; 4],
+}
+
+/// The place of a key among 256.
+fn slot(key: &impl Hash) -> (usize, u64) {
+    let mut hasher = KeyHasher::default();
+    key.hash(&mut hasher);
+    let [slot, ..] = hasher.finish().to_be_bytes();
+    (usize::from(slot >> 6), 1 << (slot & 63))
+}
+
+impl<K: Hash + Eq, V> Filtered<K, V> {
+    fn get(&self, key: &K) -> Option<&V> {
+        let (word, bit) = slot(key);
+        if self.slots[word] & bit == 0 {
+            return None;
+        }
+        self.map.get(key)
+    }
+
+    fn insert(&mut self, key: K, value: V) -> Option<V> {
+        self.note(&key);
+        self.map.insert(key, value)
+    }
+
+    fn note(&mut self, key: &K) {
+        let (word, bit) = slot(key);
+        self.slots[word] |= bit;
+    }
+
+    fn is_empty(&self) -> bool {
+        self.map.is_empty()
+    }
+
+    /// The same keys with other values.
+    fn map<T>(self, mut map: impl FnMut(V) -> T) -> Filtered<K, T> {
+        Filtered {
+            map: self
+                .map
+                .into_iter()
+                .map(|(key, value)| (key, map(value)))
+                .collect(),
+            slots: self.slots,
+        }
+    }
+}
+
+impl<K, V> Default for Filtered<K, V> {
+    fn default() -> Self {
+        Self {
+            map: KeyMap::default(),
+            slots: [0; 4],
+        }
+    }
+}
 
 #[derive(Debug, Clone)]
 struct Registered<H> {
@@ -79,7 +143,7 @@ struct Registered<H> {
 impl<H> Default for Table<H> {
     fn default() -> Self {
         Self {
-            codes: KeyMap::default(),
+            codes: Filtered::default(),
             kinds: Keys::default(),
             hidden: Vec::new(),
         }
@@ -126,7 +190,8 @@ impl<H: Clone> Table<H> {
     }
 
     fn coded(&mut self, code: u16) -> &mut Coded<H> {
-        self.codes.entry(code).or_insert_with(|| Coded {
+        self.codes.note(&code);
+        self.codes.map.entry(code).or_insert_with(|| Coded {
             kinds: Keys::default(),
             any: None,
         })
@@ -136,7 +201,7 @@ impl<H: Clone> Table<H> {
     /// back, each with the one that took its place.
     pub(crate) fn absorb(&mut self, other: &Self) -> Vec<(H, H)> {
         let mut replaced = Vec::new();
-        for (&code, coded) in &other.codes {
+        for (&code, coded) in &other.codes.map {
             if let Some(handler) = &coded.any {
                 self.hide_no_more(kind::Kind::of_code(code).key());
                 let earlier = self.coded(code).any.replace(handler.clone());
@@ -155,28 +220,16 @@ impl<H: Clone> Table<H> {
     /// Applies a function to every handler.
     pub(crate) fn map<T: Clone>(self, map: impl Fn(H) -> T) -> Table<T> {
         let keys = |keys: Keys<H>| {
-            keys.into_iter()
-                .map(|(key, registered)| {
-                    let registered = Registered {
-                        handler: map(registered.handler),
-                        exact: registered.exact,
-                    };
-                    (key, registered)
-                })
-                .collect::<Keys<T>>()
+            keys.map(|registered| Registered {
+                handler: map(registered.handler),
+                exact: registered.exact,
+            })
         };
         Table {
-            codes: self
-                .codes
-                .into_iter()
-                .map(|(code, coded)| {
-                    let coded = Coded {
-                        kinds: keys(coded.kinds),
-                        any: coded.any.map(&map),
-                    };
-                    (code, coded)
-                })
-                .collect(),
+            codes: self.codes.map(|coded| Coded {
+                kinds: keys(coded.kinds),
+                any: coded.any.map(&map),
+            }),
             kinds: keys(self.kinds),
             hidden: self
                 .hidden
@@ -271,13 +324,13 @@ impl<H: Clone> Table<H> {
         {
             return Some(&hidden.handler);
         }
-        let (kind, _) = kind::declared_for(error)?;
+        let kind = kind::known_for(error)?.kind();
         kind.line().iter().copied().find_map(by_key)
     }
 }
 
 fn absorb_keys<H: Clone>(mine: &mut Keys<H>, other: &Keys<H>, replaced: &mut Vec<(H, H)>) {
-    for (&key, registered) in other {
+    for (&key, registered) in &other.map {
         if let Some(earlier) = mine.insert(key, registered.clone()) {
             replaced.push((earlier.handler, registered.handler.clone()));
         }

@@ -1,10 +1,11 @@
 //! Flask's error handling for axum.
 //!
 //! Reading order: `app` and `blueprint` (registering), `caught` and `function` (what a handler
-//! is), `handlers` (which one answers), `layer` (what happens to an error), `page`.
+//! is), `handlers` (which one answers), `layer` (the way of a request), `respond` (what happens to an error), `page`.
 
 mod app;
 mod blueprint;
+mod carried;
 mod caught;
 mod debugger;
 mod explain;
@@ -16,14 +17,17 @@ mod layer;
 mod page;
 mod reload;
 mod report;
+mod respond;
 mod scope;
 mod serve;
 mod stream;
+mod switches;
 mod template;
 pub mod testing;
 
 pub use app::{App, Extension, init_app};
 pub use blueprint::Blueprint;
+pub use carried::{Propagated, attach};
 pub use caught::{Catch, Caught, Exact, FromFailure};
 pub use explain::Explanation;
 pub use failure::Failure;
@@ -31,8 +35,8 @@ pub(crate) use failure::RequestFacts;
 pub use function::{AfterHook, AfterOutcome, BeforeHook, BeforeOutcome, ErrorHandler};
 #[doc(hidden)]
 pub use handlers::Lookup;
-pub use layer::{BareStatus, Propagated, attach};
 pub use page::{Format, format_for};
 pub(crate) use report::event_of;
 pub use scope::{SetupError, TeardownOutcome};
 pub use serve::{Address, Plan, Run, RunError, serve, serve_until};
+pub use switches::BareStatus;

@@ -96,20 +96,35 @@ impl Page<'_> {
     }
 
     fn html(&self) -> String {
-        let code = self.error.status().as_u16();
         let name = escape(self.error.name());
         let description = self.description();
         let mut description = escape(&description);
         if description.contains('\n') {
             description = description.replace('\n', "<br>").into();
         }
-        let mut page = format!(
-            "<!doctype html>\n<html lang=en>\n<title>{code} {name}</title>\n<h1>{name}</h1>\n<p>{description}</p>\n"
-        );
+        let mut page = self.document(description.len());
+        page.push_str("<!doctype html>\n<html lang=en>\n<title>");
+        page.push_str(self.error.status().as_str());
+        page.push(' ');
+        page.push_str(&name);
+        page.push_str("</title>\n<h1>");
+        page.push_str(&name);
+        page.push_str("</h1>\n<p>");
+        page.push_str(&description);
+        page.push_str("</p>\n");
         if let Some(id) = self.request_id {
-            page.push_str(&format!("<p><small>Request {}</small></p>\n", escape(id)));
+            page.push_str("<p><small>Request ");
+            page.push_str(&escape(id));
+            page.push_str("</small></p>\n");
         }
         page
+    }
+
+    /// An empty document with room for a page of this description.
+    fn document(&self, description: usize) -> String {
+        const MARKUP: usize = 128;
+        let id = self.request_id.map_or(0, str::len);
+        String::with_capacity(MARKUP + 2 * self.error.name().len() + description + id)
     }
 
     fn problem(&self) -> String {
@@ -126,15 +141,20 @@ impl Page<'_> {
     }
 
     fn text(&self) -> String {
-        let code = self.error.status().as_u16();
-        let mut text = format!("{code} {}\n", self.error.name());
         let description = self.description();
+        let mut text = self.document(description.len());
+        text.push_str(self.error.status().as_str());
+        text.push(' ');
+        text.push_str(self.error.name());
+        text.push('\n');
         if !description.is_empty() {
             text.push_str(&description);
             text.push('\n');
         }
         if let Some(id) = self.request_id {
-            text.push_str(&format!("Request {id}\n"));
+            text.push_str("Request ");
+            text.push_str(id);
+            text.push('\n');
         }
         text
     }

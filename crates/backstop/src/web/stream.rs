@@ -1,7 +1,6 @@
 //! Bodies that are streamed: an error or a panic in one is logged, and the connection breaks
 //! visibly, because the status has already been sent.
 
-use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
@@ -20,18 +19,18 @@ use crate::web::layer::Place;
 /// # Errors
 ///
 /// The body failed before its first piece, so there is time for another answer.
-pub(crate) async fn guard(
+pub(crate) fn guard(
     response: Response,
     place: &Place,
     facts: &Arc<RequestFacts>,
+    cx: &mut Context<'_>,
 ) -> Result<Response, Error> {
     if response.body().size_hint().exact().is_some() {
         return Ok(response);
     }
     let (parts, mut body) = response.into_parts();
     // One look, without waiting: a stream that takes its time keeps its headers going out first.
-    let first = poll_fn(|cx| Poll::Ready(panic::catch(|| Pin::new(&mut body).poll_frame(cx))));
-    let first = match first.await? {
+    let first = match panic::catch(|| Pin::new(&mut body).poll_frame(cx))? {
         Poll::Ready(Some(Err(error))) => return Err(Error::from(error.into_inner())),
         Poll::Ready(Some(Ok(frame))) => Some(frame),
         Poll::Ready(None) => return Ok(Response::from_parts(parts, Body::empty())),
@@ -114,7 +113,7 @@ impl Guarded {
             blueprint: self.blueprint.clone(),
             core: Arc::clone(&self.core),
         };
-        super::layer::stream_failed(&self.core, &failure, self.bytes_sent);
+        super::respond::stream_failed(&self.core, &failure, self.bytes_sent);
         self.failed = Some(axum::Error::new(StreamFailed));
         self.ended = true;
         cx.waker().wake_by_ref();

@@ -27,8 +27,8 @@ use http_body_util::BodyExt;
 use tower::ServiceExt;
 
 use crate::web::app::App;
+use crate::web::carried::Propagated;
 use crate::web::failure::Failure;
-use crate::web::layer::Propagated;
 use crate::web::scope::SetupError;
 
 /// Sends requests to an app without a socket.

@@ -1,0 +1,152 @@
+//! Errors on their way through axum: in the extensions of a response that stands for them.
+//!
+//! axum turns what a view returns into a response at once.
+//! So an error becomes a bare response that carries it, and the layer takes it out again.
+
+use axum::response::{IntoResponse, Response};
+
+use crate::web::failure::Failure;
+use crate::{Error, HttpError, Kind};
+
+/// The error that a response stands for, and how.
+#[derive(Clone)]
+pub(crate) enum Carried {
+    /// A view or a handler failed; the response itself says nothing.
+    Raised(Error),
+    /// A handler wants the default page of this error.
+    PassedOn(Error),
+    /// The response is the answer if no handler takes the error.
+    Attached(Error),
+}
+
+impl Carried {
+    /// Takes out what a response carries.
+    pub(crate) fn take(response: &mut Response) -> Option<Self> {
+        let extensions = response.extensions_mut();
+        if extensions.is_empty() {
+            return None;
+        }
+        extensions.remove()
+    }
+
+    /// A bare response that carries an error.
+    pub(crate) fn into_response(self) -> Response {
+        let mut response = Response::default();
+        *response.status_mut() = self.error().status();
+        response.extensions_mut().insert(self);
+        response
+    }
+
+    fn error(&self) -> &Error {
+        match self {
+            Self::Raised(error) | Self::PassedOn(error) | Self::Attached(error) => error,
+        }
+    }
+}
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        Carried::Raised(self).into_response()
+    }
+}
+
+impl IntoResponse for HttpError {
+    fn into_response(self) -> Response {
+        Error::from(self).into_response()
+    }
+}
+
+impl From<Response> for HttpError {
+    /// Makes an error that is answered with this response, whatever handlers there are.
+    fn from(response: Response) -> Self {
+        Self::ready(Box::new(response))
+    }
+}
+
+impl HttpError {
+    /// Answers with this response, its status included, unless a handler answers.
+    #[must_use]
+    pub fn response(self, response: Response) -> Self {
+        self.with_response(Box::new(response))
+    }
+
+    /// The default page of this error as a response of its own: no handler is asked.
+    pub fn into_page(self) -> Response {
+        ready_response(&self)
+            .unwrap_or_else(|| Carried::PassedOn(Error::from(self)).into_response())
+    }
+}
+
+/// The ready response of an error. The error keeps one too: whoever only looks at a page must not
+/// use it up.
+pub(crate) fn ready_response(error: &HttpError) -> Option<Response> {
+    error.share_response(|ready| {
+        let response = *ready.downcast::<Response>().ok()?;
+        let (response, kept) = super::stream::share(response);
+        Some((Box::new(kept) as _, response))
+    })
+}
+
+/// Attaches an error to a response that stands for it, so that handlers see it.
+///
+/// For error types that have their own `IntoResponse`: the response is what the client gets if
+/// no handler takes the error.
+/// If its status is 500 or above, the error is then logged and reported as one that nobody
+/// handled.
+/// A response that was made of a [`backstop::Error`](crate::Error) keeps that one.
+///
+/// # Example
+///
+/// ```
+/// use axum::http::StatusCode;
+/// use axum::response::{IntoResponse, Response};
+///
+/// #[derive(Debug, Clone)]
+/// struct OutOfStock;
+/// # impl std::fmt::Display for OutOfStock {
+/// #     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result { f.write_str("out of stock") }
+/// # }
+/// # impl std::error::Error for OutOfStock {}
+///
+/// impl IntoResponse for OutOfStock {
+///     fn into_response(self) -> Response {
+///         let response = (StatusCode::CONFLICT, "out of stock").into_response();
+///         backstop::attach(response, self)
+///     }
+/// }
+/// # let _ = OutOfStock.into_response();
+/// ```
+#[track_caller]
+pub fn attach(response: Response, error: impl Into<Error>) -> Response {
+    let mut response = response;
+    let error = error.into();
+    if response.extensions().get::<Carried>().is_none() {
+        response.extensions_mut().insert(Carried::Attached(error));
+    }
+    response
+}
+
+/// The error in a response that stands for one; the response itself as an error otherwise.
+pub(crate) fn error_of(mut response: Response) -> Error {
+    match Carried::take(&mut response) {
+        Some(Carried::Raised(error)) => error,
+        _ => {
+            Error::from(HttpError::of(Kind::of_code(response.status().as_u16())).response(response))
+        }
+    }
+}
+
+/// Marks the response of an error that left the application: errors propagate, or the handler for
+/// 500 failed itself.
+///
+/// Whatever surrounds the application finds it in the response's extensions: a test, or a
+/// debugger.
+#[derive(Debug, Clone)]
+pub struct Propagated(pub(crate) Failure);
+
+impl Propagated {
+    /// The error and its request.
+    pub fn failure(&self) -> &Failure {
+        &self.0
+    }
+}

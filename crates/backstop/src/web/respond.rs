@@ -1,0 +1,519 @@
+//! What becomes of the outcome of a view: [`respond`] decides it.
+//!
+//! Deciding never waits.
+//! Where a handler has to be asked, the decision is the call; [`answered`] goes on with what the
+//! handler made of it.
+
+use std::future::poll_fn;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use axum::body::{Body, Bytes, HttpBody};
+use axum::response::{IntoResponse, Response};
+use http::header::{CONTENT_LENGTH, CONTENT_TYPE, VARY};
+use http::{HeaderValue, StatusCode};
+
+use crate::panic::{self, Catching};
+use crate::web::carried::{Carried, Propagated, ready_response};
+use crate::web::failure::{Failure, REQUEST_ID, RequestFacts};
+use crate::web::function::Boxed;
+use crate::web::handlers::{Table, find};
+use crate::web::layer::{Core, Handler, Listener, Place};
+use crate::web::page::{Format, Page};
+use crate::web::switches::BareStatus;
+use crate::{Error, HttpError, log};
+
+/// What is to be done next.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "both are moved once, and a box would cost every error"
+)]
+pub(crate) enum Step {
+    /// Send this.
+    Send(Settled),
+    /// Wait for a handler, and go on with [`answered`].
+    Ask(Boxed<Response>, Question),
+}
+
+/// A response, and what it took to get there.
+pub(crate) struct Settled {
+    pub(crate) response: Response,
+    pub(crate) unhandled: Option<Failure>,
+    pub(crate) propagated: bool,
+}
+
+impl Settled {
+    pub(crate) fn answered(response: Response) -> Self {
+        Self {
+            response,
+            unhandled: None,
+            propagated: false,
+        }
+    }
+}
+
+/// What a handler was asked.
+pub(crate) struct Question {
+    failure: Failure,
+    /// The 500 that was made of an unhandled error, if the handler was asked about that.
+    wrapped: Option<Failure>,
+}
+
+impl Question {
+    /// The error that nobody has answered yet.
+    pub(crate) fn failure(&self) -> &Failure {
+        &self.failure
+    }
+}
+
+/// Decides what happens with the outcome of a view: handled, default page, or unhandled.
+///
+/// 1. No error: the response goes out.
+/// 2. A handler was found: its answer goes out; an error in it is unhandled.
+/// 3. An HTTP error without a handler: its default page.
+/// 4. Anything else is unhandled: log, report, and a 500.
+pub(crate) fn respond(
+    place: &Place,
+    facts: &Arc<RequestFacts>,
+    outcome: Result<Response, Error>,
+    cx: &mut Context<'_>,
+) -> Step {
+    let mut routing = !facts.is_routed();
+    let mut own = None;
+    let error = match outcome {
+        Err(error) => error,
+        Ok(mut response) => match Carried::take(&mut response) {
+            Some(Carried::Raised(error)) => error,
+            Some(Carried::PassedOn(error)) => {
+                return pass_on(place, failure(place, facts, error));
+            }
+            Some(Carried::Attached(error)) => {
+                own = Some(response);
+                error
+            }
+            None => {
+                let status = response.status();
+                match bare_error(place, response, cx) {
+                    Ok(error) => {
+                        routing |= status == StatusCode::METHOD_NOT_ALLOWED;
+                        error
+                    }
+                    Err(response) => return finish(place, facts, response, cx),
+                }
+            }
+        },
+    };
+    let mut failure = failure(place, facts, error);
+    if routing {
+        // Routing failed before a blueprint was known.
+        failure.blueprint = None;
+    }
+    if let Some(error) = failure.error.downcast_ref::<HttpError>()
+        && error.status_code().is_none()
+        && let Some(response) = ready_response(error)
+        // A redirect is never trapped.
+        && (response.status().is_redirection() || !place.core.switches.traps(&failure.error))
+    {
+        return Step::Send(Settled::answered(response));
+    }
+    if failure.is_disconnect() {
+        log::abandoned(facts);
+    }
+    let tables = if routing {
+        app_only(place)
+    } else {
+        &place.tables[..]
+    };
+    match ask(tables, &failure) {
+        Some(call) => wait(place, failure, None, call),
+        None => match own {
+            Some(response) => Step::Send(own_answer(place, failure, response)),
+            None if is_plain(place, &failure.error) => unhandled(place, failure),
+            None => default_page(&failure),
+        },
+    }
+}
+
+/// Goes on with what a handler made of an error.
+pub(crate) fn answered(
+    place: &Place,
+    question: Question,
+    outcome: Result<Response, Error>,
+) -> Step {
+    let Question { failure, wrapped } = question;
+    match (Answer::of(outcome), wrapped) {
+        (Answer::Response(mut response), None) => {
+            if note_server_error(&failure) {
+                name_request(&mut response, &failure);
+            }
+            Step::Send(Settled::answered(response))
+        }
+        (Answer::PassedOn(error), None) => pass_on(place, failure.with_error(error)),
+        (Answer::Failed(error), None) => {
+            let error = error.in_context_of(failure.error.clone());
+            unhandled(place, failure.with_error(error))
+        }
+        (Answer::Response(mut response), Some(_)) => {
+            name_request(&mut response, &failure);
+            sent_500(response, failure)
+        }
+        (Answer::PassedOn(_), Some(wrapped)) => sent_500(page(&wrapped, true), failure),
+        (Answer::Failed(error), Some(wrapped)) => {
+            let escaped = failure.with_error(error.in_context_of(wrapped.error.clone()));
+            // It leaves the application, as the first error does where errors propagate.
+            Step::Send(propagated(escaped, page(&wrapped, true)))
+        }
+    }
+}
+
+/// Decides and waits for handlers, until there is a response.
+pub(crate) async fn settle(
+    place: &Place,
+    facts: &Arc<RequestFacts>,
+    outcome: Result<Response, Error>,
+) -> Settled {
+    let mut outcome = Some(outcome);
+    let first = poll_fn(|cx| {
+        let outcome = outcome.take().expect("it is ready at once");
+        Poll::Ready(respond(place, facts, outcome, cx))
+    });
+    let first = first.await;
+    settle_from(place, first).await
+}
+
+/// Waits for handlers, until there is a response.
+pub(crate) async fn settle_from(place: &Place, mut step: Step) -> Settled {
+    loop {
+        match step {
+            Step::Send(settled) => return settled,
+            Step::Ask(call, question) => {
+                let outcome = Catching(call).await;
+                step = answered(place, question, outcome);
+            }
+        }
+    }
+}
+
+pub(crate) fn failure(place: &Place, facts: &Arc<RequestFacts>, error: Error) -> Failure {
+    Failure {
+        error,
+        request: Arc::clone(facts),
+        blueprint: if facts.is_routed() {
+            place.blueprint.clone()
+        } else {
+            None
+        },
+        core: Arc::clone(&place.core),
+    }
+}
+
+/// Asks the handler for this error, if there is one.
+fn ask(
+    tables: &[Arc<Table<Handler>>],
+    failure: &Failure,
+) -> Option<Result<Boxed<Response>, Error>> {
+    let found = find(tables, &failure.error)?;
+    log::answering(failure, &found.handler.on);
+    Some(panic::catch(|| {
+        found
+            .handler
+            .function
+            .call(failure.clone(), &failure.request)
+    }))
+}
+
+/// Waits for a handler, unless it failed before it began.
+fn wait(
+    place: &Place,
+    failure: Failure,
+    wrapped: Option<Failure>,
+    call: Result<Boxed<Response>, Error>,
+) -> Step {
+    let question = Question { failure, wrapped };
+    match call {
+        Ok(call) => Step::Ask(call, question),
+        Err(error) => answered(place, question, Err(error)),
+    }
+}
+
+/// What a handler made of an error.
+enum Answer {
+    Response(Response),
+    /// It wants the default page of this error.
+    PassedOn(Error),
+    /// It failed itself.
+    Failed(Error),
+}
+
+impl Answer {
+    fn of(outcome: Result<Response, Error>) -> Self {
+        match outcome {
+            Ok(mut response) => match Carried::take(&mut response) {
+                Some(Carried::Raised(error)) => Self::Failed(error),
+                Some(Carried::PassedOn(error)) => Self::PassedOn(error),
+                // A handler's response is an answer, whatever error it stands for.
+                Some(Carried::Attached(_)) | None => Self::Response(response),
+            },
+            Err(error) => Self::Failed(error),
+        }
+    }
+}
+
+/// The response that an error brought along. One of 500 and above tells of a failure: its error
+/// is unhandled, or a server error, but what the client gets stays.
+fn own_answer(place: &Place, failure: Failure, mut response: Response) -> Settled {
+    if !response.status().is_server_error() {
+        return Settled::answered(response);
+    }
+    if !is_plain(place, &failure.error) {
+        if note_server_error(&failure) {
+            name_request(&mut response, &failure);
+        }
+        return Settled::answered(response);
+    }
+    name_request(&mut response, &failure);
+    notify(&place.core, &failure);
+    if place.core.switches.propagates {
+        return propagated(failure, response);
+    }
+    log::unhandled(&failure);
+    Settled {
+        response,
+        unhandled: Some(failure),
+        propagated: false,
+    }
+}
+
+/// Tells whether an error without a handler is unhandled, rather than an answer of its own.
+fn is_plain(place: &Place, error: &Error) -> bool {
+    error.code().is_none() || place.core.switches.traps(error)
+}
+
+/// Sends a good response. A streamed body that fails at once is answered by a 500; handlers are
+/// not asked, as for a failure further on.
+fn finish(
+    place: &Place,
+    facts: &Arc<RequestFacts>,
+    response: Response,
+    cx: &mut Context<'_>,
+) -> Step {
+    match super::stream::guard(response, place, facts, cx) {
+        Ok(response) => Step::Send(Settled::answered(response)),
+        Err(error) => {
+            let failure = failure(place, facts, error);
+            call(&place.core.reporters, &failure);
+            log::escaped(&failure);
+            let error = Error::from(HttpError::internal(failure.error.clone()));
+            sent_500(page(&failure.with_error(error), true), failure)
+        }
+    }
+}
+
+/// The default page of an error that a handler passed on; one without a code is unhandled.
+fn pass_on(place: &Place, failure: Failure) -> Step {
+    if failure.error.code().is_some() {
+        default_page(&failure)
+    } else {
+        unhandled(place, failure)
+    }
+}
+
+fn default_page(failure: &Failure) -> Step {
+    let noted = note_server_error(failure);
+    Step::Send(Settled::answered(page(failure, noted)))
+}
+
+/// The default page of an error as a handler may ask for it; a 500's for an error without a code.
+pub(crate) fn default_response(failure: &Failure) -> Response {
+    if failure.error.code().is_none() {
+        return page(&failure.with_error(Error::from(HttpError::new(500))), false);
+    }
+    page(
+        failure,
+        is_server_error(failure) || failure.error.original().is_some(),
+    )
+}
+
+/// The scopes of an error that has no blueprint.
+fn app_only(place: &Place) -> &[Arc<Table<Handler>>] {
+    &place.tables[place.tables.len() - 1..]
+}
+
+/// A response without an error that counts as one; any other is given back.
+#[expect(
+    clippy::result_large_err,
+    reason = "the response that is given back is the usual outcome"
+)]
+fn bare_error(place: &Place, response: Response, cx: &mut Context<'_>) -> Result<Error, Response> {
+    let status = response.status();
+    if !(status.is_client_error() || status.is_server_error()) {
+        return Err(response);
+    }
+    let content_type = response.headers().get(CONTENT_TYPE);
+    let length = response.body().size_hint().exact();
+    let is_empty = length == Some(0) && content_type.is_none();
+    let is_text = content_type.is_some_and(|value| value == "text/plain; charset=utf-8")
+        && length.is_some_and(|length| length <= BARE_TEXT_BYTES_MAX);
+    let counts = match place.core.switches.bare_status {
+        BareStatus::EmptyOnly => is_empty,
+        BareStatus::Replace => is_empty || is_text,
+        BareStatus::Leave => false,
+    };
+    if !counts {
+        return Err(response);
+    }
+    let mut error = HttpError::new(status.as_u16());
+    let (parts, body) = response.into_parts();
+    for (name, value) in &parts.headers {
+        if name != CONTENT_TYPE && name != CONTENT_LENGTH {
+            error = error.header(name.clone(), value.clone());
+        }
+    }
+    if is_text {
+        error = error.detail(String::from_utf8_lossy(&read_now(body, cx)));
+    }
+    Ok(Error::from(error))
+}
+
+/// The texts of axum's rejections are short; a longer one was written by somebody.
+const BARE_TEXT_BYTES_MAX: u64 = 4096;
+
+/// What can be read of a body without waiting: all of one that was made of a text.
+fn read_now(mut body: Body, cx: &mut Context<'_>) -> Vec<u8> {
+    let mut text = Vec::new();
+    while let Poll::Ready(Some(Ok(frame))) = Pin::new(&mut body).poll_frame(cx) {
+        text.extend_from_slice(frame.data_ref().map_or(&[], Bytes::as_ref));
+    }
+    text
+}
+
+/// Logs and reports an error that nobody handled, and answers with a 500.
+pub(crate) fn unhandled(place: &Place, failure: Failure) -> Step {
+    notify(&place.core, &failure);
+    let wrapped = failure.with_error(Error::from(HttpError::internal(failure.error.clone())));
+    if place.core.switches.propagates {
+        let response = page(&wrapped, true);
+        return Step::Send(propagated(failure, response));
+    }
+    log::unhandled(&failure);
+    let tables = if failure.blueprint.is_some() || place.blueprint.is_none() {
+        &place.tables[..]
+    } else {
+        app_only(place)
+    };
+    match ask(tables, &wrapped) {
+        Some(call) => wait(place, failure, Some(wrapped), call),
+        None => sent_500(page(&wrapped, true), failure),
+    }
+}
+
+/// The answer to an error that nobody handled.
+fn sent_500(response: Response, unhandled: Failure) -> Step {
+    Step::Send(Settled {
+        response,
+        unhandled: Some(unhandled),
+        propagated: false,
+    })
+}
+
+/// Lets an error leave the application, in the response that is sent if nothing takes it out.
+fn propagated(failure: Failure, mut response: Response) -> Settled {
+    log::escaped(&failure);
+    response
+        .extensions_mut()
+        .insert(Propagated(failure.clone()));
+    Settled {
+        response,
+        unhandled: Some(failure),
+        propagated: true,
+    }
+}
+
+/// Tells the listeners of an unhandled error, and then those who report it.
+fn notify(core: &Core, failure: &Failure) {
+    call(&core.listeners, failure);
+    call(&core.reporters, failure);
+}
+
+/// Calls each listener. One that fails changes nothing.
+fn call(listeners: &[Listener], failure: &Failure) {
+    for listener in listeners {
+        if let Err(error) = panic::catch(|| listener(failure)) {
+            log::failed("a listener for unhandled errors failed", &error);
+        }
+    }
+}
+
+/// Logs and reports an HTTP error of 500 and above that was not trapped; tells whether it did.
+fn note_server_error(failure: &Failure) -> bool {
+    if !is_server_error(failure) {
+        return false;
+    }
+    call(&failure.core.reporters, failure);
+    log::unhandled(failure);
+    true
+}
+
+/// Tells whether an HTTP error is one that is logged and reported.
+fn is_server_error(failure: &Failure) -> bool {
+    failure.error.code().is_some_and(|code| code >= 500)
+        && failure.core.switches.report_server_errors
+}
+
+/// The default page of an HTTP error.
+fn page(failure: &Failure, noted: bool) -> Response {
+    let core = &failure.core;
+    let made;
+    let error = match failure.error.downcast_ref::<HttpError>() {
+        Some(error) => error,
+        None => match failure.error.as_http() {
+            Some(error) => {
+                made = error;
+                &made
+            }
+            None => return StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+        },
+    };
+    let mut response = ready_response(error).unwrap_or_else(|| {
+        let page = Page {
+            error,
+            format: if core.switches.negotiates {
+                failure.request.format()
+            } else {
+                Format::Html
+            },
+            request_id: noted.then(|| failure.request_id()),
+            with_detail: core.switches.debug,
+        };
+        let own = match &core.templates {
+            Some(templates) if page.format == Format::Html => templates.response(&page, failure),
+            _ => None,
+        };
+        let mut response = own.unwrap_or_else(|| page.response());
+        if core.switches.negotiates {
+            // A cache must not give the page of one client to another.
+            let accept = HeaderValue::from_static("accept");
+            response.headers_mut().append(VARY, accept);
+        }
+        response
+    });
+    if noted {
+        name_request(&mut response, failure);
+    }
+    response
+}
+
+/// Tells the client the id under which its request is found in log and reports, unless the
+/// response has one.
+fn name_request(response: &mut Response, failure: &Failure) {
+    if let Ok(id) = failure.request_id().parse() {
+        response.headers_mut().entry(REQUEST_ID).or_insert(id);
+    }
+}
+
+/// Logs and reports an error in a body of which a part has been sent.
+pub(crate) fn stream_failed(core: &Core, failure: &Failure, bytes_sent: u64) {
+    call(&core.reporters, failure);
+    log::stream_failed(failure, bytes_sent);
+}
