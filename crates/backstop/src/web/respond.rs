@@ -25,10 +25,6 @@ use crate::web::switches::BareStatus;
 use crate::{Error, HttpError, log};
 
 /// What is to be done next.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "both are moved once, and a box would cost every error"
-)]
 pub(crate) enum Step {
     /// Send this.
     Send(Settled),
