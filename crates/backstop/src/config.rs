@@ -401,7 +401,7 @@ impl Config {
     pub fn namespace_with(&self, prefix: &str, form: Namespace) -> Object {
         let mut found = Object::new();
         for (key, value) in &self.values {
-            let Some(rest) = key.strip_prefix(prefix) else {
+            let Some(rest) = key.strip_prefix(prefix).filter(|_| !value.is_null()) else {
                 continue;
             };
             let name = if form.trim { rest } else { key };
