@@ -25,10 +25,6 @@ use crate::web::switches::BareStatus;
 use crate::{Error, HttpError, log};
 
 /// What is to be done next.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "both are moved once, and a box would cost every error"
-)]
 pub(crate) enum Step {
     /// Send this.
     Send(Settled),
@@ -161,8 +157,10 @@ pub(crate) fn answered(
         (Answer::PassedOn(_), Some(wrapped)) => sent_500(page(&wrapped, true), failure),
         (Answer::Failed(error), Some(wrapped)) => {
             let escaped = failure.with_error(error.in_context_of(wrapped.error.clone()));
-            // It leaves the application, as the first error does where errors propagate.
-            Step::Send(propagated(escaped, page(&wrapped, true)))
+            // It leaves the application; teardown hooks are told of the first error all the same.
+            let mut settled = propagated(escaped, page(&wrapped, true));
+            settled.unhandled = Some(failure);
+            Step::Send(settled)
         }
     }
 }
