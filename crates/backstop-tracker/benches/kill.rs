@@ -244,7 +244,9 @@ fn mails(directory: &Path) -> (usize, Vec<String>) {
     let mut told: HashMap<String, usize> = HashMap::new();
     let files = std::fs::read_dir(directory).into_iter().flatten().flatten();
     let mut count = 0;
-    for file in files {
+    // A kill may leave a hidden file that was being written; it is no mail yet.
+    let is_mail = |file: &std::fs::DirEntry| file.path().extension() == Some("eml".as_ref());
+    for file in files.filter(is_mail) {
         let text = std::fs::read_to_string(file.path()).unwrap_or_default();
         let header = |name: &str| {
             text.lines()

@@ -36,8 +36,9 @@ impl Opening {
         let connection = self.connect()?;
         // Must come before the first table; an existing file keeps its own.
         connection.pragma_update(None, "page_size", 4096)?;
-        let mode: String =
-            connection.pragma_update_and_check(None, "journal_mode", "wal", |row| row.get(0))?;
+        connection.pragma_update(None, "journal_mode", "wal")?;
+        // The answer comes before the change is committed, so only asking again tells what is.
+        let mode: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
         if mode != "wal" {
             // SQLite goes on without a word, and readers and the writer would wait for each other.
             return Err(Error::new(
