@@ -104,6 +104,7 @@ pub struct Variable {
     /// The value; [`Value::Missing`] with the state where there is none.
     pub value: Value,
     /// The value's first bytes, where [`Limits::raw_bytes`](crate::Limits::raw_bytes) asks for them.
+    /// Bytes that were optimised out are 0.
     pub raw: Vec<u8>,
 }
 

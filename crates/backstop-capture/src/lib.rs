@@ -89,10 +89,11 @@ pub use value::{State, Value};
 ///
 /// Takes up to a tenth of a second; call it once, on a thread of its own, at start.
 pub fn warm_up() {
-    platform::warm_up();
+    snapshot::guarded(platform::warm_up);
 }
 
 /// Says what this build can show, and what to change to see more.
 pub fn doctor() -> Doctor {
-    platform::doctor()
+    let busy = || Doctor::new(Ability::Addresses, "asked from inside a capture");
+    snapshot::guarded(platform::doctor).unwrap_or_else(busy)
 }

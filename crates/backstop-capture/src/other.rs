@@ -6,7 +6,7 @@
 use std::backtrace::Backtrace;
 use std::sync::Arc;
 
-use crate::{Ability, Doctor, Frame, Limits, Policy, Values, VarsMissing};
+use crate::{Ability, Doctor, Frame, InApp, Limits, Policy, Values, VarsMissing};
 
 /// Registers are not read here.
 #[derive(Debug, Clone, Copy)]
@@ -59,14 +59,14 @@ impl Stack {
     }
 }
 
-pub(crate) fn resolve(raws: &[Raw], policy: &Policy) -> Vec<Frame> {
+pub(crate) fn resolve(raws: &[Raw], values: Values, in_app: &InApp) -> Vec<Frame> {
     let texts = raws
         .iter()
         .filter_map(|raw| Some(raw.stack.as_ref()?.to_string()));
     let mut frames: Vec<Frame> = texts.flat_map(|text| parse(&text)).collect();
     for frame in &mut frames {
-        frame.in_app = policy.in_app.decide(frame);
-        let wanted = policy.values == Values::All || policy.values == Values::InApp && frame.in_app;
+        frame.in_app = in_app.decide(frame);
+        let wanted = values == Values::All || values == Values::InApp && frame.in_app;
         frame.vars_missing = wanted.then_some(VarsMissing::Platform);
     }
     frames

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-use crate::{Frame, Policy, Values, VarsMissing};
+use crate::{Frame, InApp, Policy, Values, VarsMissing};
 use crate::{platform, rate};
 
 /// A stack as it was when it was taken, with the values that policy asked for.
@@ -12,7 +12,9 @@ use crate::{platform, rate};
 #[derive(Debug, Clone, Default)]
 pub struct Snapshot {
     raws: Vec<platform::Raw>,
-    policy: Policy,
+    /// What policy said; an empty snapshot has none and allocates nothing, because it may be
+    /// taken inside the allocator.
+    policy: Option<(Values, InApp)>,
 }
 
 thread_local! {
@@ -65,8 +67,15 @@ pub fn snapshot(policy: &Policy) -> Snapshot {
     let raws = stack.into_frames().skip(OWN_FRAMES).collect();
     Snapshot {
         raws,
-        policy: policy.clone(),
+        policy: Some((policy.values, policy.in_app.clone())),
     }
+}
+
+/// Runs what uses the debug information outside of a capture; `None` when it panics, or when it
+/// is called from inside a capture, whose locks the thread has.
+pub(crate) fn guarded<T>(work: impl FnOnce() -> T) -> Option<T> {
+    let _guard = Guard::enter()?;
+    catch_unwind(AssertUnwindSafe(work)).ok()
 }
 
 /// Runs what may panic, and says whether it did not.
@@ -104,12 +113,9 @@ impl Snapshot {
     /// Opens debug information on first use, which can take a tenth of a second:
     /// call [`warm_up`](crate::warm_up) at start and this on a thread that may wait.
     pub fn resolve(&self) -> Vec<Frame> {
-        let Some(_guard) = Guard::enter() else {
+        let Some((values, in_app)) = &self.policy else {
             return Vec::new();
         };
-        catch_unwind(AssertUnwindSafe(|| {
-            platform::resolve(&self.raws, &self.policy)
-        }))
-        .unwrap_or_default()
+        guarded(|| platform::resolve(&self.raws, *values, in_app)).unwrap_or_default()
     }
 }

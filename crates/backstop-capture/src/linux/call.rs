@@ -16,7 +16,8 @@ use iced_x86::{
     Register,
 };
 
-use super::cleanup::{is_write, landing_pads, stub_target};
+use super::exceptions::landing_pads;
+use super::follower::{is_write, stub_target};
 use super::memory::Memory;
 use super::unwind::Step;
 

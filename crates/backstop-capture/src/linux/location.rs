@@ -61,6 +61,18 @@ impl Place {
         }
     }
 
+    /// Reads what is known of some bytes; the others are 0.
+    pub(crate) fn read_known(&self, memory: &Memory, out: &mut [u8]) -> Result<(), State> {
+        let Place::Composite(composite, at) = self else {
+            return self.read(memory, out);
+        };
+        let start = usize::try_from(*at).map_err(|_| State::Unsupported)?;
+        let known = composite.bytes.get(start..).ok_or(State::Unsupported)?;
+        let len = known.len().min(out.len());
+        out[..len].copy_from_slice(&known[..len]);
+        Ok(())
+    }
+
     /// Reads a number of up to 16 bytes.
     pub(crate) fn uint(&self, memory: &Memory, size: u64) -> Result<u128, State> {
         let mut bytes = [0; 16];

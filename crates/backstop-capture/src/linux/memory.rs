@@ -2,7 +2,8 @@
 //!
 //! Whole pages are copied by the kernel, which answers with an error where a plain
 //! load would end the process. Each page is read once per capture, so a capture has
-//! one view of a page even while other threads write.
+//! one view of a page even while other threads write. The stack is copied in larger pieces,
+//! because walking it needs a few words of each of its pages.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -11,6 +12,10 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use crate::State;
 
 const PAGE_BYTES: usize = 4096;
+/// What one piece of the stack has; a pipe takes this much at once on every system.
+const PIECE_BYTES: usize = 4 * PAGE_BYTES;
+/// The copied part of a stack; what lies beyond is read page by page.
+const STACK_BYTES_MAX: usize = 1 << 20;
 
 /// How pages are copied; found out once per process.
 static METHOD: AtomicU8 = AtomicU8::new(READV);
@@ -56,6 +61,8 @@ pub(crate) struct Memory {
     pages: RefCell<Pages>,
     pipe: Cell<Option<[i32; 2]>>,
     bytes_left: Cell<usize>,
+    /// This process; asked anew for each capture, because a fork changes it.
+    process: libc::pid_t,
 }
 
 impl Memory {
@@ -65,6 +72,8 @@ impl Memory {
             pages: RefCell::default(),
             pipe: Cell::new(None),
             bytes_left: Cell::new(bytes),
+            // SAFETY: the call has no preconditions.
+            process: unsafe { libc::getpid() },
         }
     }
 
@@ -110,20 +119,27 @@ impl Memory {
     }
 
     fn copy_page(&self, base: u64) -> Option<Box<[u8; PAGE_BYTES]>> {
-        let left = self.bytes_left.get().checked_sub(PAGE_BYTES)?;
-        self.bytes_left.set(left);
         let mut page = Box::new([0; PAGE_BYTES]);
+        self.copy(base, &mut page[..]).then_some(page)
+    }
+
+    /// Copies as many bytes as `out` has, at most a piece; says whether all of them are there.
+    fn copy(&self, address: u64, out: &mut [u8]) -> bool {
+        let Some(left) = self.bytes_left.get().checked_sub(out.len()) else {
+            return false;
+        };
+        self.bytes_left.set(left);
         if METHOD.load(Ordering::Relaxed) == READV {
-            match copy_by_readv(base, &mut page) {
-                Ok(copied) => return copied.then_some(page),
+            match copy_by_readv(self.process, address, out) {
+                Ok(copied) => return copied,
                 // A seccomp filter forbids the call; every later page goes through a pipe.
                 Err(Forbidden) => METHOD.store(PIPE, Ordering::Relaxed),
             }
         }
-        self.copy_by_pipe(base, &mut page).then_some(page)
+        self.copy_by_pipe(address, out)
     }
 
-    fn copy_by_pipe(&self, base: u64, page: &mut [u8; PAGE_BYTES]) -> bool {
+    fn copy_by_pipe(&self, address: u64, out: &mut [u8]) -> bool {
         let pipe = match self.pipe.get() {
             Some(pipe) => pipe,
             None => {
@@ -139,13 +155,60 @@ impl Memory {
             }
         };
         // SAFETY: the kernel checks the source and answers EFAULT where it is not mapped.
-        let written = unsafe { libc::write(pipe[1], base as *const libc::c_void, PAGE_BYTES) };
+        let written = unsafe { libc::write(pipe[1], address as *const libc::c_void, out.len()) };
         if written <= 0 {
             return false;
         }
-        // SAFETY: the destination is a page of our own.
-        let read = unsafe { libc::read(pipe[0], page.as_mut_ptr().cast(), PAGE_BYTES) };
-        read == PAGE_BYTES as isize && written == read
+        // SAFETY: the destination is ours and has as many bytes as the call may write.
+        let read = unsafe { libc::read(pipe[0], out.as_mut_ptr().cast(), out.len()) };
+        read == out.len() as isize && written == read
+    }
+}
+
+/// The stack from one address upwards, copied piece by piece as it is walked.
+pub(crate) struct StackCopy<'a> {
+    memory: &'a Memory,
+    start: u64,
+    bytes: Vec<u8>,
+    /// No further piece can be had.
+    ended: bool,
+}
+
+impl<'a> StackCopy<'a> {
+    pub(crate) fn new(start: u64, memory: &'a Memory) -> StackCopy<'a> {
+        StackCopy {
+            memory,
+            start,
+            bytes: Vec::new(),
+            ended: false,
+        }
+    }
+
+    /// Reads a word of the stack, or of anything else.
+    pub(crate) fn word(&mut self, address: u64) -> Result<u64, Unreadable> {
+        loop {
+            let offset = address.checked_sub(self.start).ok_or(Unreadable);
+            let offset = offset.map_or(usize::MAX, |offset| offset as usize);
+            if let Some(word) = self.bytes.get(offset..).and_then(<[u8]>::first_chunk) {
+                return Ok(u64::from_le_bytes(*word));
+            }
+            if self.ended || offset >= self.bytes.len() + PIECE_BYTES {
+                return self.memory.word(address);
+            }
+            self.add_piece();
+        }
+    }
+
+    fn add_piece(&mut self) {
+        let from = self.start.wrapping_add(self.bytes.len() as u64);
+        // Pieces end with a page: a page is there or it is not.
+        let len = PIECE_BYTES - from as usize % PAGE_BYTES;
+        let known = self.bytes.len();
+        self.bytes.resize(known + len, 0);
+        if known + len > STACK_BYTES_MAX || !self.memory.copy(from, &mut self.bytes[known..]) {
+            self.bytes.truncate(known);
+            self.ended = true;
+        }
     }
 }
 
@@ -162,20 +225,20 @@ impl Drop for Memory {
 
 struct Forbidden;
 
-/// Copies a page; `false` when it is not mapped or not readable.
-fn copy_by_readv(base: u64, page: &mut [u8; PAGE_BYTES]) -> Result<bool, Forbidden> {
+/// Copies bytes; `false` when not all of them are mapped and readable.
+fn copy_by_readv(process: libc::pid_t, address: u64, out: &mut [u8]) -> Result<bool, Forbidden> {
     let local = libc::iovec {
-        iov_base: page.as_mut_ptr().cast(),
-        iov_len: PAGE_BYTES,
+        iov_base: out.as_mut_ptr().cast(),
+        iov_len: out.len(),
     };
     let remote = libc::iovec {
-        iov_base: base as *mut libc::c_void,
-        iov_len: PAGE_BYTES,
+        iov_base: address as *mut libc::c_void,
+        iov_len: out.len(),
     };
-    // SAFETY: the destination is a page of our own; the source is checked by the kernel.
-    let copied = unsafe { libc::process_vm_readv(libc::getpid(), &local, 1, &remote, 1, 0) };
+    // SAFETY: the destination is ours and has `iov_len` bytes; the source is checked by the kernel.
+    let copied = unsafe { libc::process_vm_readv(process, &local, 1, &remote, 1, 0) };
     if copied >= 0 {
-        return Ok(copied == PAGE_BYTES as isize);
+        return Ok(copied == out.len() as isize);
     }
     match std::io::Error::last_os_error().raw_os_error() {
         Some(libc::EPERM | libc::ENOSYS | libc::EACCES) => Err(Forbidden),
@@ -212,6 +275,22 @@ mod tests {
             memory.copy_by_pipe(base, &mut page),
             "a failure leaves the pipe empty"
         );
+    }
+
+    #[test]
+    fn a_stack_is_copied_in_pieces() {
+        let words: Vec<u64> = (0..20_000).collect();
+        let memory = Memory::new(1 << 20);
+        let base = words.as_ptr() as u64;
+        let mut stack = StackCopy::new(base + 8, &memory);
+        for at in [1, 2, 700, 600, 3000, 9999] {
+            assert_eq!(stack.word(base + at * 8), Ok(at));
+        }
+        // Below the start, and far above it.
+        assert_eq!(stack.word(base), Ok(0));
+        assert_eq!(stack.word(base + 19_999 * 8), Ok(19_999));
+        assert_eq!(stack.word(0), Err(Unreadable));
+        assert_eq!(StackCopy::new(16, &memory).word(24), Err(Unreadable));
     }
 
     #[test]

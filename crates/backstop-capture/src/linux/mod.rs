@@ -7,6 +7,8 @@ mod coroutine;
 #[cfg(test)]
 mod damage;
 mod debug_file;
+mod exceptions;
+mod follower;
 mod frames;
 mod function;
 mod lazy;
@@ -25,9 +27,11 @@ mod unpack;
 mod unwind;
 mod variables;
 
-use crate::{Doctor, Frame, Limits, Policy, Values, Variable, VarsMissing};
+use std::sync::Arc;
+
+use crate::{Doctor, Frame, InApp, Limits, Policy, Values, Variable, VarsMissing};
 use memory::Memory;
-use module::Module;
+use module::{Loaded, Module};
 use unwind::Step;
 
 /// What was taken of one physical frame.
@@ -35,7 +39,7 @@ use unwind::Step;
 pub(crate) struct Raw {
     pub(crate) address: u64,
     lookup: u64,
-    module: Option<&'static Module>,
+    module: &'static Module,
     /// The variables of each logical frame, innermost first; empty where none were asked for.
     vars: Vec<Taken>,
     /// Why there are none at all.
@@ -52,9 +56,8 @@ pub(crate) struct Taken {
 pub(crate) use registers::Registers;
 
 /// A stack that is being taken.
-#[derive(Default)]
 pub(crate) struct Stack {
-    modules: Vec<&'static Module>,
+    modules: Arc<Loaded>,
     steps: Vec<Step>,
     frames: Vec<Raw>,
 }
@@ -64,7 +67,7 @@ pub(crate) fn walk(registers: Registers, limits: &Limits) -> Stack {
     let modules = module::loaded();
     let memory = Memory::new(limits.memory_bytes);
     let steps = unwind::walk(registers, &modules, &memory, limits.frames);
-    let frames = steps.iter().map(|step| raw(step, &modules)).collect();
+    let frames = steps.iter().map(raw).collect();
     Stack {
         modules,
         steps,
@@ -102,42 +105,33 @@ impl Stack {
     }
 }
 
-fn raw(step: &Step, modules: &[&'static Module]) -> Raw {
+fn raw(step: &Step) -> Raw {
     Raw {
         address: step.address,
         lookup: step.lookup,
-        module: modules
-            .iter()
-            .find(|module| module.has_code(step.lookup))
-            .copied(),
+        module: step.module,
         vars: Vec::new(),
         missing: None,
     }
 }
 
 /// Names the frames, innermost first.
-pub(crate) fn resolve(raws: &[Raw], policy: &Policy) -> Vec<Frame> {
+pub(crate) fn resolve(raws: &[Raw], values: Values, in_app: &InApp) -> Vec<Frame> {
     let mut frames = Vec::new();
     for raw in raws {
-        let site = raw.module.map(|module| frames::at(module, raw.lookup));
-        for (at, named) in site.iter().flat_map(|site| site.iter()).enumerate() {
+        let site = frames::at(raw.module, raw.lookup);
+        for (at, named) in site.iter().enumerate() {
             let mut frame = named.clone();
             frame.address = raw.address;
-            frame.in_app = policy.in_app.decide(&frame);
+            frame.in_app = in_app.decide(&frame);
             frame.vars_missing = raw
                 .missing
-                .filter(|_| policy.values == Values::All || frame.in_app);
+                .filter(|_| values == Values::All || frame.in_app);
             if let Some(taken) = raw.vars.get(at) {
                 frame.vars = taken.vars.clone();
                 frame.vars_missing = taken.missing;
             }
             frames.push(frame);
-        }
-        if raw.module.is_none() {
-            frames.push(Frame {
-                address: raw.address,
-                ..Frame::default()
-            });
         }
     }
     frames
@@ -150,7 +144,7 @@ pub(crate) fn warm_up() {
     }
     // This stack has what every stack has: the toolchain's units and the thread's start.
     let stack = walk(Registers::here(), &Limits::default());
-    resolve(&stack.frames, &Policy::default());
+    resolve(&stack.frames, Values::InApp, &InApp::default());
 }
 
 /// Looks at what this build can show.

@@ -1,9 +1,10 @@
 //! The object files that are mapped into this process.
 
 use std::ffi::{CStr, OsStr};
+use std::ops::Deref;
 use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use gimli::{BaseAddresses, EhFrame, EhFrameHdr, EndianSlice, LittleEndian, ParsedEhFrameHdr};
 
@@ -65,31 +66,71 @@ fn contains(ranges: &[(u64, u64)], address: u64) -> bool {
 /// resolved later may still name them.
 static KNOWN: Mutex<Vec<&'static Module>> = Mutex::new(Vec::new());
 
-/// The modules that were loaded when the loader had loaded and unloaded so many.
-static LOADED: Mutex<(Changes, Vec<&'static Module>)> = Mutex::new((None, Vec::new()));
-
-/// How many objects the loader has loaded and unloaded so far, if it tells.
-type Changes = Option<(u64, u64)>;
-
-/// The modules that are loaded now.
-pub(crate) fn loaded() -> Vec<&'static Module> {
-    let mut changes: Changes = None;
-    // SAFETY: the callback follows the C signature and `changes` outlives the call.
-    unsafe { libc::dl_iterate_phdr(Some(note_changes), (&raw mut changes).cast()) };
-    {
-        let loaded = LOADED.lock().unwrap_or_else(PoisonError::into_inner);
-        if changes.is_some() && loaded.0 == changes {
-            return loaded.1.clone();
-        }
-    }
-    let modules = list();
-    // What is loaded meanwhile makes the count another one, and the list is made again.
-    *LOADED.lock().unwrap_or_else(PoisonError::into_inner) = (changes, modules.clone());
-    modules
+/// The modules that are loaded at one time.
+#[derive(Debug)]
+pub(crate) struct Loaded {
+    modules: Vec<&'static Module>,
+    /// Another number for every time that something was loaded or unloaded.
+    pub(crate) generation: u64,
 }
 
-/// Asks the loader for every module.
-fn list() -> Vec<&'static Module> {
+impl Deref for Loaded {
+    type Target = [&'static Module];
+
+    fn deref(&self) -> &[&'static Module] {
+        &self.modules
+    }
+}
+
+/// What the loader counts: objects that it has added and taken away.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+struct Counts {
+    added: u64,
+    removed: u64,
+}
+
+/// The list of the last call, and the loader's counts then.
+static LAST: Mutex<Option<(Counts, Arc<Loaded>)>> = Mutex::new(None);
+
+/// The modules that are loaded now.
+pub(crate) fn loaded() -> Arc<Loaded> {
+    let mut counts: Option<Counts> = None;
+    // SAFETY: the callback follows the C signature and `counts` outlives the call.
+    unsafe { libc::dl_iterate_phdr(Some(note_counts), (&raw mut counts).cast()) };
+    let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
+    if let (Some(counts), Some((then, modules))) = (counts, &*last)
+        && *then == counts
+    {
+        return Arc::clone(modules);
+    }
+    let generation = last.as_ref().map_or(1, |(_, old)| old.generation + 1);
+    let loaded = Arc::new(Loaded {
+        modules: listed(),
+        generation,
+    });
+    *last = Some((counts.unwrap_or_default(), Arc::clone(&loaded)));
+    loaded
+}
+
+/// Notes the loader's counts for [`loaded`], and stops at the first object.
+unsafe extern "C" fn note_counts(
+    info: *mut libc::dl_phdr_info,
+    size: libc::size_t,
+    counts: *mut libc::c_void,
+) -> libc::c_int {
+    // Loaders that do not count tell it by a shorter description.
+    if size >= size_of::<libc::dl_phdr_info>() {
+        // SAFETY: the loader passes a valid description, and `loaded` its own variable.
+        let (info, counts) = unsafe { (&*info, &mut *counts.cast::<Option<Counts>>()) };
+        *counts = Some(Counts {
+            added: info.dlpi_adds,
+            removed: info.dlpi_subs,
+        });
+    }
+    1
+}
+
+fn listed() -> Vec<&'static Module> {
     let mut seen: Vec<Seen> = Vec::new();
     // SAFETY: the callback follows the C signature and `seen` outlives the call.
     unsafe { libc::dl_iterate_phdr(Some(note), (&raw mut seen).cast()) };
@@ -104,23 +145,6 @@ fn list() -> Vec<&'static Module> {
             }
         })
         .collect()
-}
-
-/// Notes the loader's counters, which come with every object, and stops at the first.
-unsafe extern "C" fn note_changes(
-    info: *mut libc::dl_phdr_info,
-    size: libc::size_t,
-    changes: *mut libc::c_void,
-) -> libc::c_int {
-    // An old loader's description ends before the counters.
-    if size >= size_of::<libc::dl_phdr_info>() {
-        // SAFETY: the loader passes a valid description of this size, and `loaded` its own place.
-        unsafe {
-            let info = &*info;
-            *changes.cast::<Changes>() = Some((info.dlpi_adds, info.dlpi_subs));
-        }
-    }
-    1
 }
 
 struct Seen {
@@ -157,13 +181,13 @@ impl Seen {
     }
 }
 
-/// Notes one loaded object for [`loaded`].
+/// Notes one loaded object for [`listed`].
 unsafe extern "C" fn note(
     info: *mut libc::dl_phdr_info,
     _size: libc::size_t,
     seen: *mut libc::c_void,
 ) -> libc::c_int {
-    // SAFETY: the loader passes a valid description, and `loaded` its own vector.
+    // SAFETY: the loader passes a valid description, and `listed` its own vector.
     let (info, seen) = unsafe { (&*info, &mut *seen.cast::<Vec<Seen>>()) };
     if seen.len() >= MODULES_MAX {
         return 1;

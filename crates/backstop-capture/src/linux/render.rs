@@ -65,13 +65,14 @@ impl<'a> Renderer<'a> {
         }
     }
 
-    /// The first bytes of a value as they lie in memory, where the limits ask for them.
+    /// The first bytes of a value as they lie in memory, where the limits ask for them;
+    /// bytes that were optimised out are 0.
     pub(crate) fn raw(&self, ty: &Type, place: &Place) -> Vec<u8> {
         let len = usize::try_from(ty.size)
             .unwrap_or(usize::MAX)
             .min(self.limits.raw_bytes);
         let mut bytes = vec![0; len];
-        match place.read(self.memory, &mut bytes) {
+        match place.read_known(self.memory, &mut bytes) {
             Ok(()) => bytes,
             Err(_) => Vec::new(),
         }
@@ -388,6 +389,9 @@ impl<'a> Renderer<'a> {
     }
 
     fn list(&mut self, element: &'static Type, place: &Place, len: u64) -> Result<Value> {
+        if element.size == 1 && matches!(element.kind, Kind::Unsigned) {
+            self.check_bytes(place, len)?;
+        }
         let items = self.elements(element, len, |at| {
             place.add(at.saturating_mul(element.size))
         });
@@ -459,6 +463,18 @@ impl<'a> Renderer<'a> {
         let mut bytes = vec![0; shown];
         Place::Memory(address).read(self.memory, &mut bytes)?;
         Ok(bytes)
+    }
+
+    /// Hides bytes that are a text which would be hidden: bodies, keys, buffers.
+    fn check_bytes(&self, place: &Place, len: u64) -> Result<()> {
+        let len = usize::try_from(len).unwrap_or(usize::MAX);
+        let mut bytes = vec![0; len.min(self.limits.text_bytes)];
+        // What cannot be read is told item by item.
+        let read = self.redaction.contents && place.read(self.memory, &mut bytes).is_ok();
+        if read && self.redaction.hides_text(&String::from_utf8_lossy(&bytes)) {
+            return Err(State::Redacted);
+        }
+        Ok(())
     }
 
     pub(super) fn shown_text(&mut self, text: String, len: u64) -> Result<Value> {

@@ -4,63 +4,27 @@
 //! says so. Otherwise it is gone, and a variable in it is shown as lost rather than as
 //! whatever a callee left there.
 
-use std::cell::RefCell;
+use std::collections::HashMap;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::{Mutex, MutexGuard, TryLockError};
 
 use gimli::{
     CfaRule, EndianSlice, EvaluationResult, LittleEndian, Location, Register, RegisterRule,
-    UnwindContext, UnwindExpression, UnwindSection, UnwindTableRow, Value,
+    UnwindContext, UnwindExpression, UnwindSection, Value,
 };
 
-use super::memory::Memory;
-use super::module::{Module, UnwindTable};
+use super::memory::{Memory, StackCopy};
+use super::module::{Loaded, Module, UnwindTable};
 use super::registers::{self, Registers};
 
 type Slice = EndianSlice<'static, LittleEndian>;
 
-/// Recipes that a thread remembers; a program fails at few places, below the same callers.
-/// Some two hundred bytes each, on threads on which something failed.
-const RECIPES_MAX: usize = 512;
-
-thread_local! {
-    /// The last recipes, each at a place that its address says; a newer one takes the place.
-    static RECIPES: RefCell<Vec<Option<Known>>> = const { RefCell::new(Vec::new()) };
-}
-
-/// A recipe, and what it is for.
-#[derive(Debug, Clone, Copy)]
-struct Known {
-    lookup: u64,
-    /// A module is never forgotten, so another one at the same addresses is another one here.
-    module: *const Module,
-    recipe: Recipe,
-}
-
-/// How to get from a frame to its caller, at one address.
-///
-/// To find it takes a look-up in the table and running its instructions, which is most of the
-/// work of a walk.
-#[derive(Debug, Clone, Copy)]
-struct Recipe {
-    cfa: (Register, i64),
-    rules: [Rule; registers::COUNT],
-    is_signal: bool,
-    unwinding: Unwinding,
-}
-
-/// Where a caller's register is. What needs an expression is no rule; it is rare.
-#[derive(Debug, Clone, Copy)]
-enum Rule {
-    Lost,
-    /// It is where it was.
-    Kept,
-    /// In memory, so far from the canonical frame address.
-    Saved(i32),
-    /// It is the canonical frame address with this added.
-    Frame(i32),
-}
-
 /// Steps of an unwind expression; real ones have about ten.
 const EXPRESSION_STEPS_MAX: u32 = 1000;
+/// Addresses whose rules are kept, of about 250 bytes each; a program fails at few different ones.
+const RULES_MAX: usize = 1 << 13;
+/// Frames of a usual stack.
+const FRAMES_USUAL: usize = 64;
 
 /// One physical frame.
 #[derive(Debug, Clone, Copy)]
@@ -69,6 +33,7 @@ pub(crate) struct Step {
     pub(crate) address: u64,
     /// An address inside the instruction that is being executed.
     pub(crate) lookup: u64,
+    pub(crate) module: &'static Module,
     /// The registers as they are in this frame.
     pub(crate) registers: Registers,
     /// The canonical frame address, where the module has unwind information.
@@ -87,14 +52,10 @@ pub(crate) struct Unwinding {
 }
 
 /// Walks at most `max` frames, innermost first.
-pub(crate) fn walk(
-    start: Registers,
-    modules: &[&'static Module],
-    memory: &Memory,
-    max: usize,
-) -> Vec<Step> {
-    let mut steps: Vec<Step> = Vec::new();
-    let mut context = UnwindContext::new();
+pub(crate) fn walk(start: Registers, loaded: &Loaded, memory: &Memory, max: usize) -> Vec<Step> {
+    let mut steps: Vec<Step> = Vec::with_capacity(FRAMES_USUAL.min(max));
+    let mut stack = StackCopy::new(start.get(registers::SP).unwrap_or(0), memory);
+    let mut reader = Reader::default();
     let mut registers = start;
     let mut exact = true;
     while steps.len() < max {
@@ -102,178 +63,236 @@ pub(crate) fn walk(
             break;
         };
         let lookup = if exact { address } else { address - 1 };
-        let Some(module) = modules.iter().find(|module| module.has_code(lookup)) else {
+        let Some(rule) = rule_at(lookup, loaded, &mut reader) else {
             break;
         };
-        let caller = match remembered(module, lookup) {
-            Some(recipe) => recipe.caller_of(&registers, memory),
-            None => module.unwind().and_then(|table| {
-                let row = Row::at(lookup, table, &mut context)?;
-                if let Some(recipe) = row.recipe() {
-                    remember(module, lookup, recipe);
-                }
-                row.caller_of(&registers, table, memory)
-            }),
+        let caller = match rule.way {
+            Way::None => None,
+            Way::Plain(plain) => plain.caller(&registers, &mut stack),
+            Way::Evaluated => reader.caller(&registers, lookup, rule.module, memory),
         };
         steps.push(Step {
             address,
             lookup,
+            module: rule.module,
             registers,
             cfa: caller.as_ref().map(|caller| caller.cfa),
-            unwinding: caller.as_ref().map(|caller| caller.unwinding),
+            unwinding: caller.as_ref().and(rule.unwinding),
         });
         let Some(caller) = caller else { break };
         // Every frame lies above its callee, or the walk would never end.
         let moved = caller.registers.get(registers::SP) > registers.get(registers::SP);
-        if !moved && !caller.is_signal && steps.len() > 1 {
+        if !moved && !rule.is_signal && steps.len() > 1 {
             break;
         }
         registers = caller.registers;
-        exact = caller.is_signal;
+        exact = rule.is_signal;
     }
     steps
+}
+
+/// How to get from a frame to its caller; the same for every stack that stands there.
+#[derive(Debug, Clone, Copy)]
+struct Rule {
+    module: &'static Module,
+    way: Way,
+    unwinding: Option<Unwinding>,
+    is_signal: bool,
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Way {
+    /// There is no unwind information for the address.
+    None,
+    Plain(Plain),
+    /// By expressions, as in the stubs of the loader: read anew each time.
+    Evaluated,
+}
+
+/// The rules of all but a few functions: everything lies at an offset from the frame address.
+#[derive(Debug, Clone, Copy)]
+struct Plain {
+    base: Register,
+    offset: i64,
+    saved: [Saved; registers::COUNT],
+}
+
+#[derive(Debug, Clone, Copy)]
+enum Saved {
+    Lost,
+    Kept,
+    /// On the stack, at an offset from the frame address.
+    At(i32),
+    /// The frame address itself.
+    Frame,
 }
 
 struct Caller {
     registers: Registers,
     cfa: u64,
-    is_signal: bool,
-    unwinding: Unwinding,
 }
 
-fn place(lookup: u64) -> usize {
-    // The multiplier spreads neighbours over the upper bits.
-    (lookup.wrapping_mul(0x9E37_79B9_7F4A_7C15) >> 32) as usize % RECIPES_MAX
-}
-
-fn remembered(module: &'static Module, lookup: u64) -> Option<Recipe> {
-    let known = RECIPES.try_with(|recipes| {
-        let recipes = recipes.try_borrow().ok()?;
-        recipes.get(place(lookup)).copied().flatten()
-    });
-    known
-        .ok()
-        .flatten()
-        .filter(|known| known.lookup == lookup && std::ptr::eq(known.module, module))
-        .map(|known| known.recipe)
-}
-
-fn remember(module: &'static Module, lookup: u64, recipe: Recipe) {
-    // A thread that is ending remembers nothing.
-    let _ = RECIPES.try_with(|recipes| {
-        if let Ok(mut recipes) = recipes.try_borrow_mut() {
-            recipes.resize(RECIPES_MAX, None);
-            recipes[place(lookup)] = Some(Known {
-                lookup,
-                module,
-                recipe,
-            });
-        }
-    });
-}
-
-impl Recipe {
-    fn caller_of(&self, registers: &Registers, memory: &Memory) -> Option<Caller> {
-        let (register, offset) = self.cfa;
-        let cfa = registers.get(register)?.wrapping_add_signed(offset);
+impl Plain {
+    fn caller(&self, registers: &Registers, stack: &mut StackCopy<'_>) -> Option<Caller> {
+        let cfa = registers.get(self.base)?.wrapping_add_signed(self.offset);
         let mut caller = Registers::default();
-        for (number, rule) in (0..).zip(&self.rules) {
+        for (number, saved) in (0..).zip(&self.saved) {
             let register = Register(number);
-            let value = match *rule {
-                Rule::Lost => continue,
-                Rule::Kept => registers.get(register),
-                Rule::Saved(offset) => memory.word(cfa.wrapping_add_signed(offset.into())).ok(),
-                Rule::Frame(offset) => Some(cfa.wrapping_add_signed(offset.into())),
+            let value = match saved {
+                Saved::Lost => None,
+                Saved::Kept => registers.get(register),
+                Saved::At(offset) => stack.word(cfa.wrapping_add_signed(i64::from(*offset))).ok(),
+                Saved::Frame => Some(cfa),
             };
             caller.set(register, value);
         }
         Some(Caller {
             registers: caller,
             cfa,
-            is_signal: self.is_signal,
-            unwinding: self.unwinding,
-        })
-    }
-}
-
-/// What the unwind table says about one address.
-struct Row<'c> {
-    row: &'c UnwindTableRow<usize>,
-    encoding: gimli::Encoding,
-    is_signal: bool,
-    unwinding: Unwinding,
-}
-
-impl<'c> Row<'c> {
-    fn at(
-        lookup: u64,
-        table: &UnwindTable,
-        context: &'c mut UnwindContext<usize>,
-    ) -> Option<Row<'c>> {
-        let fde = table
-            .header
-            .table()?
-            .fde_for_address(
-                &table.frames,
-                &table.bases,
-                lookup,
-                |section, bases, offset| section.cie_from_offset(bases, offset),
-            )
-            .ok()?;
-        let unwinding = Unwinding {
-            function: fde.initial_address(),
-            end: fde.end_address(),
-            table: match fde.lsda() {
-                Some(gimli::Pointer::Direct(table)) => Some(table),
-                _ => None,
-            },
-        };
-        Some(Row {
-            encoding: fde.cie().encoding(),
-            is_signal: fde.is_signal_trampoline(),
-            unwinding,
-            row: fde
-                .unwind_info_for_address(&table.frames, &table.bases, context, lookup)
-                .ok()?,
         })
     }
 
-    /// The row as a recipe, unless it needs more than a recipe can say.
-    fn recipe(&self) -> Option<Recipe> {
-        let CfaRule::RegisterAndOffset { register, offset } = self.row.cfa() else {
+    /// `None` when a rule needs more than an offset.
+    fn of(row: &gimli::UnwindTableRow<usize>) -> Option<Plain> {
+        let CfaRule::RegisterAndOffset { register, offset } = row.cfa() else {
             return None;
         };
-        let mut rules = [Rule::Lost; registers::COUNT];
-        for (number, rule) in (0..).zip(&mut rules) {
-            let register = Register(number);
-            *rule = match self.row.register(register) {
-                None if register == registers::SP => Rule::Frame(0),
-                None if registers::KEPT.contains(&register) => Rule::Kept,
-                None | Some(RegisterRule::Undefined | RegisterRule::Architectural) => Rule::Lost,
-                Some(RegisterRule::SameValue) => Rule::Kept,
-                Some(RegisterRule::Offset(offset)) => Rule::Saved(i32::try_from(offset).ok()?),
-                Some(RegisterRule::ValOffset(offset)) => Rule::Frame(i32::try_from(offset).ok()?),
+        let mut saved = [Saved::Lost; registers::COUNT];
+        for (number, saved) in (0..).zip(&mut saved) {
+            *saved = match row.register(Register(number)) {
+                None if Register(number) == registers::SP => Saved::Frame,
+                None if registers::KEPT.contains(&Register(number)) => Saved::Kept,
+                None | Some(RegisterRule::Undefined | RegisterRule::Architectural) => Saved::Lost,
+                Some(RegisterRule::SameValue) => Saved::Kept,
+                Some(RegisterRule::Offset(offset)) => Saved::At(i32::try_from(offset).ok()?),
                 Some(_) => return None,
             };
         }
-        Some(Recipe {
-            cfa: (*register, *offset),
-            rules,
-            is_signal: self.is_signal,
-            unwinding: self.unwinding,
+        Some(Plain {
+            base: *register,
+            offset: *offset,
+            saved,
         })
     }
+}
 
-    fn caller_of(
-        &self,
+/// Rules that were found, for the modules that were loaded then.
+struct Rules {
+    generation: u64,
+    known: Option<HashMap<u64, Rule, BuildHasherDefault<AddressHasher>>>,
+}
+
+static RULES: Mutex<Rules> = Mutex::new(Rules {
+    generation: 0,
+    known: None,
+});
+
+/// The rules that are kept; `None` while another thread has them, or they are for other modules.
+fn kept_rules(loaded: &Loaded) -> Option<MutexGuard<'static, Rules>> {
+    let mut rules = match RULES.try_lock() {
+        Ok(rules) => rules,
+        Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+        // Waiting would cost more than reading the rule again.
+        Err(TryLockError::WouldBlock) => return None,
+    };
+    if rules.generation < loaded.generation {
+        *rules = Rules {
+            generation: loaded.generation,
+            known: None,
+        };
+    }
+    (rules.generation == loaded.generation).then_some(rules)
+}
+
+fn rule_at(lookup: u64, loaded: &Loaded, reader: &mut Reader) -> Option<Rule> {
+    let known = kept_rules(loaded);
+    let known = known.and_then(|rules| rules.known.as_ref()?.get(&lookup).copied());
+    if known.is_some() {
+        return known;
+    }
+    let module = loaded.iter().find(|module| module.has_code(lookup))?;
+    let rule = reader.rule(lookup, module);
+    if let Some(mut rules) = kept_rules(loaded) {
+        let known = rules.known.get_or_insert_default();
+        if known.len() >= RULES_MAX {
+            known.clear();
+        }
+        known.insert(lookup, rule);
+    }
+    Some(rule)
+}
+
+/// Spreads addresses over a table; they are the program's own, so nobody chooses them.
+#[derive(Default)]
+struct AddressHasher(u64);
+
+impl Hasher for AddressHasher {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, address: u64) {
+        const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+        self.0 = (self.0 ^ address).wrapping_mul(SPREAD).rotate_left(32);
+    }
+}
+
+/// Reads unwind tables.
+#[derive(Default)]
+struct Reader {
+    /// Made when it is first needed.
+    context: Option<UnwindContext<usize>>,
+}
+
+impl Reader {
+    fn rule(&mut self, lookup: u64, module: &'static Module) -> Rule {
+        let none = Rule {
+            module,
+            way: Way::None,
+            unwinding: None,
+            is_signal: false,
+        };
+        let found = module.unwind().and_then(|table| {
+            let fde = description(lookup, table)?;
+            let context = self.context.get_or_insert_with(UnwindContext::new);
+            let row = fde
+                .unwind_info_for_address(&table.frames, &table.bases, context, lookup)
+                .ok()?;
+            Some(Rule {
+                module,
+                way: Plain::of(row).map_or(Way::Evaluated, Way::Plain),
+                unwinding: Some(Unwinding::of(&fde)),
+                is_signal: fde.is_signal_trampoline(),
+            })
+        });
+        found.unwrap_or(none)
+    }
+
+    /// The caller of a frame whose rules are expressions.
+    fn caller(
+        &mut self,
         registers: &Registers,
-        table: &UnwindTable,
+        lookup: u64,
+        module: &Module,
         memory: &Memory,
     ) -> Option<Caller> {
+        let table = module.unwind()?;
+        let fde = description(lookup, table)?;
+        let encoding = fde.cie().encoding();
+        let context = self.context.get_or_insert_with(UnwindContext::new);
+        let row = fde
+            .unwind_info_for_address(&table.frames, &table.bases, context, lookup)
+            .ok()?;
         let evaluate = |expression: &UnwindExpression<usize>, initial| {
-            evaluate(expression, table, self.encoding, registers, memory, initial)
+            evaluate(expression, table, encoding, registers, memory, initial)
         };
-        let cfa = match self.row.cfa() {
+        let cfa = match row.cfa() {
             CfaRule::RegisterAndOffset { register, offset } => {
                 registers.get(*register)?.wrapping_add_signed(*offset)
             }
@@ -282,7 +301,7 @@ impl<'c> Row<'c> {
         let mut caller = Registers::default();
         for number in 0..registers::COUNT as u16 {
             let register = Register(number);
-            let value = match self.row.register(register) {
+            let value = match row.register(register) {
                 None if register == registers::SP => Some(cfa),
                 None if registers::KEPT.contains(&register) => registers.get(register),
                 None | Some(RegisterRule::Undefined | RegisterRule::Architectural) => None,
@@ -303,9 +322,31 @@ impl<'c> Row<'c> {
         Some(Caller {
             registers: caller,
             cfa,
-            is_signal: self.is_signal,
-            unwinding: self.unwinding,
         })
+    }
+}
+
+type Description = gimli::FrameDescriptionEntry<Slice>;
+
+fn description(lookup: u64, table: &UnwindTable) -> Option<Description> {
+    let cie = |section: &gimli::EhFrame<Slice>, bases: &gimli::BaseAddresses, offset| {
+        section.cie_from_offset(bases, offset)
+    };
+    let index = table.header.table()?;
+    let found = index.fde_for_address(&table.frames, &table.bases, lookup, cie);
+    found.ok()
+}
+
+impl Unwinding {
+    fn of(fde: &Description) -> Unwinding {
+        Unwinding {
+            function: fde.initial_address(),
+            end: fde.end_address(),
+            table: match fde.lsda() {
+                Some(gimli::Pointer::Direct(table)) => Some(table),
+                _ => None,
+            },
+        }
     }
 }
 
@@ -344,5 +385,70 @@ fn evaluate(
             _ => None,
         },
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::platform::debug_file::tests::{Random, rounds};
+    use crate::platform::module;
+
+    /// A walk over registers and a stack that hold anything ends with at most as many frames
+    /// as were asked for.
+    #[test]
+    fn any_registers_over_any_stack() {
+        const FRAMES_MAX: usize = 64;
+        let loaded = module::loaded();
+        let code = [
+            any_registers_over_any_stack as *const () as u64,
+            libc::malloc as *const () as u64,
+            UnwindContext::<usize>::new as *const () as u64,
+        ];
+        let mut random = Random(0x51_7cc1_b727_220a);
+        let mut words = vec![0_u64; 4096];
+        let mut longest = 0;
+        for _ in 0..rounds(2000) {
+            let base = words.as_ptr() as u64;
+            let address = |random: &mut Random| {
+                code[random.below(code.len())].wrapping_add(random.next() % (1 << 18))
+            };
+            for _ in 0..64 {
+                let at = random.below(words.len());
+                words[at] = match random.below(4) {
+                    0 => random.next() >> random.below(64),
+                    1 => base.wrapping_add(random.next() % (1 << 15)),
+                    _ => address(&mut random),
+                };
+            }
+            let mut registers = Registers::default();
+            for number in 0..registers::COUNT as u16 {
+                let value = base.wrapping_add(random.next() % (1 << 15));
+                registers.set(Register(number), (random.below(8) > 0).then_some(value));
+            }
+            registers.set(registers::RA, Some(address(&mut random)));
+            let memory = Memory::new(1 << 20);
+            let steps = walk(registers, &loaded, &memory, FRAMES_MAX);
+            assert!(steps.len() <= FRAMES_MAX);
+            longest = longest.max(steps.len());
+        }
+        assert!(longest > 3, "some walks go on for a while: {longest}");
+    }
+
+    /// What is kept of a place is what its unwind table says.
+    #[test]
+    fn a_walk_is_the_same_the_second_time() {
+        #[inline(never)]
+        fn below(loaded: &Loaded) -> [Vec<(u64, Option<u64>)>; 2] {
+            let memory = Memory::new(1 << 20);
+            let registers = Registers::here();
+            [(); 2].map(|()| {
+                let steps = walk(registers, loaded, &memory, 100);
+                steps.iter().map(|step| (step.address, step.cfa)).collect()
+            })
+        }
+        let [first, second] = below(&module::loaded());
+        assert!(first.len() > 3, "{first:?}");
+        assert_eq!(first, second);
     }
 }

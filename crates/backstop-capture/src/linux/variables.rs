@@ -26,19 +26,14 @@ pub(super) fn take(
     policy: &Policy,
 ) {
     // Opening debug information for the first time is slow and happens once; it is not counted.
-    let sites: Vec<Option<Arc<[Frame]>>> = raws
+    let sites: Vec<Arc<[Frame]>> = raws
         .iter()
-        .map(|raw| raw.module.map(|module| frames::at(module, raw.lookup)))
+        .map(|raw| frames::at(raw.module, raw.lookup))
         .collect();
     let wants = |frame: &Frame| policy.values == Values::All || policy.in_app.decide(frame);
     let wanted: Vec<Vec<bool>> = sites
         .iter()
-        .map(|site| {
-            site.iter()
-                .flat_map(|site| site.iter())
-                .map(wants)
-                .collect()
-        })
+        .map(|site| site.iter().map(wants).collect())
         .collect();
     let started = Clock::start();
     let mut renderer = Renderer::new(memory, modules, &policy.redaction, &policy.limits);
@@ -73,7 +68,7 @@ struct Stack<'a> {
 fn open<'a>(
     steps: &'a [Step],
     raws: &[Raw],
-    sites: &[Option<Arc<[Frame]>>],
+    sites: &[Arc<[Frame]>],
     modules: &'a [&'static Module],
     memory: &'a Memory,
 ) -> Stack<'a> {
@@ -82,12 +77,11 @@ fn open<'a>(
         physical: Vec::new(),
     };
     for (at_step, ((step, raw), site)) in steps.iter().zip(raws).zip(sites).enumerate() {
-        let found = raw.module.and_then(|module| {
-            let address = step.lookup.wrapping_sub(module.bias);
-            let unit = module.debug()?.unit_at(address)?;
-            Some((module, address, unit, unit.function_at(address)?))
-        });
-        let Some((module, address, unit, function)) = found else {
+        let module = raw.module;
+        let address = step.lookup.wrapping_sub(module.bias);
+        let unit = module.debug().and_then(|debug| debug.unit_at(address));
+        let found = unit.and_then(|unit| Some((unit, unit.function_at(address)?)));
+        let Some((unit, function)) = found else {
             stack.physical.push(None);
             continue;
         };
@@ -101,7 +95,7 @@ fn open<'a>(
         let mut levels = function.levels(address);
         levels.reverse();
         for (at, level) in levels.into_iter().enumerate() {
-            let frame = site.as_ref().and_then(|site| site.get(at));
+            let frame = site.get(at);
             let name = frame
                 .and_then(|frame| frame.function.as_deref())
                 .unwrap_or("");

@@ -1,5 +1,6 @@
 //! Tests through the public door.
 
+mod allocator;
 mod forms;
 mod seccomp;
 mod stack;

@@ -151,13 +151,20 @@ fn secrets_are_not_copied() {
     let url = "postgres://shop:hunter2@db/shop";
     let login = [("user", "ann"), ("token", "hunter2")];
     let map = HashMap::from([("api_key", "hunter2")]);
+    let body = b"user=ann&password=hunter2".to_vec();
+    let part: &[u8] = &body[9..];
+    let data = b"no secret".to_vec();
     let vars = vars();
     assert_eq!(find(&vars, "password").state, State::Redacted);
     assert_eq!(find(&vars, "url").state, State::Redacted);
     let text = format!("{:?}", find(&vars, "map"));
     assert!(!text.contains("hunter2"), "{text}");
     assert!(format!("{:?}", find(&vars, "login")).contains("ann"));
-    black_box((password, url, login, map));
+    assert_eq!(find(&vars, "body").state, State::Redacted);
+    assert_eq!(find(&vars, "part").state, State::Redacted);
+    assert_eq!(find(&vars, "data").state, State::Ok);
+    black_box((password, url, login, map, part, &data));
+    black_box(body);
 }
 
 #[test]
