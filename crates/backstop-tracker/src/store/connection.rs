@@ -36,10 +36,13 @@ impl Opening {
         let connection = self.connect()?;
         // Must come before the first table; an existing file keeps its own.
         connection.pragma_update(None, "page_size", 4096)?;
-        connection.pragma_update(None, "journal_mode", "wal")?;
-        // The answer comes before the change is committed, so only asking again tells what is.
-        let mode: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
-        if mode != "wal" {
+        // The answer comes before the change is committed: only the end of the statement tells
+        // whether it was.
+        let modes = connection
+            .prepare("PRAGMA journal_mode = wal")?
+            .query_map([], |row| row.get::<_, String>(0))?
+            .collect::<Result<Vec<_>, _>>()?;
+        if modes != ["wal"] {
             // SQLite goes on without a word, and readers and the writer would wait for each other.
             return Err(Error::new(
                 ErrorKind::Io,
