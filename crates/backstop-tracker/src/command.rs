@@ -82,7 +82,11 @@ const EXIT_DAMAGED: u8 = 3;
 
 fn check(args: &CheckArgs) -> Result<ExitCode> {
     let directory = args.data.data.display();
-    let report = open_existing(&args.data)?
+    let store = match open_existing(&args.data) {
+        Err(error) if is_damaged(&error) => return cannot_be_opened(&error, args.json),
+        opened => opened?,
+    };
+    let report = store
         .check(args.mend)
         .with_context(|| format!("cannot check the store in {directory}"))?;
     if args.json {
@@ -114,6 +118,22 @@ fn check(args: &CheckArgs) -> Result<ExitCode> {
         true => ExitCode::SUCCESS,
         false => ExitCode::from(EXIT_DAMAGED),
     })
+}
+
+fn is_damaged(error: &anyhow::Error) -> bool {
+    error
+        .downcast_ref::<store::Error>()
+        .is_some_and(|error| error.kind() == store::ErrorKind::Corrupt)
+}
+
+/// The damage is where the store begins: there is nothing to look at, and a check cannot mend it.
+fn cannot_be_opened(error: &anyhow::Error, json: bool) -> Result<ExitCode> {
+    let finding = format!("the store cannot be opened; restore a backup: {}", error.root_cause());
+    match json {
+        true => print(json!({ "clean": false, "findings": [finding] }))?,
+        false => print(format_args!("damaged: {finding}"))?,
+    };
+    Ok(ExitCode::from(EXIT_DAMAGED))
 }
 
 fn backup(args: &CopyArgs) -> Result<ExitCode> {

@@ -7,6 +7,7 @@
 //! that say when to come again; nothing is answered from memory.
 
 use std::fmt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::mpsc;
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread::JoinHandle;
@@ -420,7 +421,12 @@ fn write_until_stopped(shared: &Shared, store: &Store) {
         let mut events = 0;
         while let Some(batch) = shared.log.take() {
             events += batch.iter().map(|one| one.events.len()).sum::<usize>();
-            write(shared, store, batch);
+            let written = catch_unwind(AssertUnwindSafe(|| write(shared, store, batch)));
+            if written.is_err() {
+                // It was printed. Its answers are gone, so its senders are told to come again, and
+                // its transaction is rolled back.
+                tracing::error!("writing a batch panicked; the events after it go on");
+            }
             if events >= MERGE_EVENTS {
                 events = 0;
                 // If it is still merging, it will be told again soon.
@@ -529,23 +535,26 @@ fn write_apart(
 ) {
     let alone = answers.len() == 1;
     let mut rest = events;
-    for (count, answer) in answers {
+    let mut answers = answers.into_iter();
+    while let Some((count, answer)) = answers.next() {
         let (own, others) = rest.split_at(count);
         rest = others;
-        let result = if alone {
-            Err(format!("{error:#}"))
-        } else {
-            store.apply(own).map_err(|error| format!("{error:#}"))
-        };
-        let result = match result {
+        let again = (!alone).then(|| store.apply(own));
+        let result = match again.as_ref().map_or(Err(error), Result::as_ref) {
+            // By now the surroundings are at fault, and nobody's event.
+            Err(error) if error.is_passing() => {
+                let everybody = std::iter::once((count, answer)).chain(answers).collect();
+                return refuse(shared, everybody, error);
+            }
             Ok(applied) => {
-                shared.metrics.applied(&applied);
+                shared.metrics.applied(applied);
                 if applied.alerts > 0 {
                     shared.alerts.notify_one();
                 }
-                Ok(applied.stored)
+                Ok(applied.stored.clone())
             }
-            Err(reason) => {
+            Err(error) => {
+                let reason = format!("{error:#}");
                 tracing::error!(reason, events = count, "events cannot be stored");
                 add(&shared.metrics.refused_event, count);
                 Err(match error.kind() {

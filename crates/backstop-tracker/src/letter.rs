@@ -5,6 +5,7 @@
 
 use std::fmt::Write as _;
 
+use backstop::stacktrace::preview;
 use backstop_protocol::{Event, Exception, Frame};
 use minijinja::Environment;
 use serde::Serialize;
@@ -29,6 +30,9 @@ const VARIABLES_MAX: usize = 20;
 
 /// Characters of a variable shown in a mail.
 const VALUE_CHARS_MAX: usize = 120;
+
+/// Characters of a name, a file or an address shown in a mail.
+const NAME_CHARS_MAX: usize = 200;
 
 /// Characters of a message shown in a mail; some clients send whole pages as one.
 const MESSAGE_CHARS_MAX: usize = 2_000;
@@ -85,7 +89,7 @@ impl Letter {
                     ("Host", &event.server_name),
                 ]
                 .into_iter()
-                .filter_map(|(name, value)| Some((name, value.clone()?))),
+                .filter_map(|(name, value)| Some((name, name_of(value.as_deref()?)))),
             );
         }
         facts.push(("Events", crate::web::count(issue.count)));
@@ -224,7 +228,7 @@ fn words_for(kind: AlertKind) -> String {
 fn request_of(event: &Event) -> Option<String> {
     let request = event.request.as_ref()?;
     let method = request.method.as_deref().unwrap_or("GET");
-    Some(format!("{method} {}", request.url.as_deref()?))
+    Some(name_of(&format!("{method} {}", request.url.as_deref()?)))
 }
 
 fn chain_of(event: &Event) -> Vec<Link> {
@@ -245,7 +249,7 @@ fn link(exception: &Exception) -> Link {
     }
     let innermost_first = shown.into_iter().rev().take(FRAMES_MAX);
     Link {
-        ty: exception.ty.clone().unwrap_or_else(|| "Error".into()),
+        ty: name_of(exception.ty.as_deref().unwrap_or("Error")),
         value: cut(
             exception.value.as_deref().unwrap_or_default(),
             MESSAGE_CHARS_MAX,
@@ -265,24 +269,27 @@ fn place(frame: &Frame, with_variables: bool) -> Place {
         false => 0,
     });
     Place {
-        file: format!("{}{}", file.unwrap_or("?"), line.unwrap_or_default()),
-        function: frame.function.clone().unwrap_or_else(|| "?".into()),
+        file: name_of(file.unwrap_or("?")) + &line.unwrap_or_default(),
+        function: name_of(frame.function.as_deref().unwrap_or("?")),
         source: frame
             .context_line
             .as_ref()
             .map(|line| cut(line.trim(), VALUE_CHARS_MAX * 2)),
         variables: variables
-            .map(|(name, value)| (name.clone(), value_of(value)))
+            .map(|(name, value)| (name_of(name), value_of(value)))
             .collect(),
     }
 }
 
 fn value_of(value: &serde_json::Value) -> String {
-    let text = match value {
-        serde_json::Value::String(text) => cut(text, VALUE_CHARS_MAX),
-        value => cut(&value.to_string(), VALUE_CHARS_MAX),
-    };
-    text.replace('\n', " ")
+    match value {
+        serde_json::Value::String(text) => cut(text, VALUE_CHARS_MAX).replace('\n', " "),
+        value => preview(value),
+    }
+}
+
+fn name_of(text: &str) -> String {
+    cut(text, NAME_CHARS_MAX)
 }
 
 fn cut(text: &str, chars_max: usize) -> String {

@@ -21,6 +21,7 @@ use self::frames::Writer;
 pub(crate) use self::html::Html;
 
 pub use self::text::text;
+pub use self::value::preview;
 
 /// The style sheet of [`render`]'s HTML.
 ///

@@ -41,6 +41,7 @@ struct Seen {
 
 /// The values of a key, until there are enough of them.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
+#[serde(default)]
 struct Values {
     seen: Vec<u64>,
     /// How many of them are other names for one of the rest.

@@ -234,7 +234,12 @@ impl Grouper {
     /// Makes a grouper of what [`Grouper::learned`] returned.
     /// Anything else counts as nothing learned: that costs accuracy for a while, never an event.
     pub fn restore(learned: &[u8]) -> Grouper {
-        let learned = serde_json::from_slice(learned).unwrap_or_default();
+        let learned = serde_json::from_slice(learned).unwrap_or_else(|error| {
+            if !learned.is_empty() {
+                tracing::error!(%error, "what grouping had learned cannot be read and is learned anew");
+            }
+            Default::default()
+        });
         Grouper {
             learned: Mutex::new(learned),
             ..Grouper::default()

@@ -180,8 +180,20 @@ fn is_flat(value: &Value) -> bool {
     }
 }
 
-/// Returns a value in one line, cut when it is too long.
-pub(super) fn preview(value: &Value) -> String {
+/// Returns a variable's value in one line of at most 72 characters and an ellipsis.
+///
+/// Values of nested shape are written as a program would: `{number: 42, items: [1, 2]}`.
+///
+/// # Example
+///
+/// ```
+/// use backstop::stacktrace::preview;
+/// use serde_json::json;
+///
+/// assert_eq!(preview(&json!({"number": 42, "items": [1, 2]})), "{number: 42, items: [1, 2]}");
+/// assert_eq!(preview(&json!("x".repeat(100))).chars().count(), 73);
+/// ```
+pub fn preview(value: &Value) -> String {
     let mut out = String::new();
     // Twice the length is looked at, so that the cut falls at the end.
     preview_into(&mut out, value, PREVIEW_CHARS * 2);

@@ -120,7 +120,7 @@ struct Wrapped {
 }
 
 impl Wrapped {
-    /// Makes the future of a view. No code of the view runs yet.
+    /// Makes the future of a view. Of the user's code only `Clone` runs.
     fn call(&self, request: Request) -> RouteFuture<Infallible> {
         match self.ready.try_lock() {
             Ok(mut route) => route.call(request),
@@ -154,12 +154,13 @@ impl PlaceService {
             let run = run(place.unrouted(), Err(error), facts.unrouted());
             return PlaceFuture::Surrounded(Box::pin(run));
         }
-        let view = wrapped.call(request);
-        if place.has_hooks() {
-            let run = run(Arc::clone(place), Ok(view), facts);
-            return PlaceFuture::Surrounded(Box::pin(run));
+        // A state or a layer of the user's is cloned here, which may panic.
+        match panic::catch(|| wrapped.call(request)) {
+            Ok(view) if !place.has_hooks() => {
+                PlaceFuture::View(Catching(view), Some((Arc::clone(place), facts)))
+            }
+            view => PlaceFuture::Surrounded(Box::pin(run(Arc::clone(place), view, facts))),
         }
-        PlaceFuture::View(Catching(view), Some((Arc::clone(place), facts)))
     }
 }
 

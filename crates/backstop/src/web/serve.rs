@@ -4,10 +4,11 @@
 //! are no HTTP, headers that are too large or too slow, clients that leave.
 
 use std::fmt;
-use std::future::{Future, IntoFuture};
+use std::future::{Future, IntoFuture, poll_fn};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::Pin;
+use std::task::Poll;
 use std::time::Duration;
 
 use axum::Router;
@@ -35,6 +36,9 @@ const DRAIN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A client that has just connected is about to send its request: at the end it is waited for.
 const FIRST_REQUEST_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Connections that are taken from the system's queue at the end; it is 1,024 long.
+const BACKLOG_MAX: usize = 1024;
 
 /// How long the last reports may take.
 const FLUSH_TIMEOUT: Duration = Duration::from_secs(2);
@@ -86,24 +90,32 @@ pub async fn serve_until(
     let (ending, ends) = watch::channel(false);
     // Every connection holds a sender; when all are gone, the receiver ends.
     let (alive, mut all_gone) = mpsc::channel::<()>(1);
+    let serve_one = |(stream, peer)| {
+        let connection = connection(stream, peer, app.clone(), ends.clone());
+        let alive = alive.clone();
+        tokio::spawn(async move {
+            connection.await;
+            drop(alive);
+        });
+    };
     tokio::pin!(end);
     loop {
         tokio::select! {
             accepted = listener.accept() => match accepted {
-                Ok((stream, peer)) => {
-                    let connection = connection(stream, peer, app.clone(), ends.clone());
-                    let alive = alive.clone();
-                    tokio::spawn(async move {
-                        connection.await;
-                        drop(alive);
-                    });
-                }
+                Ok(accepted) => serve_one(accepted),
                 Err(error) => {
                     tracing::warn!(target: "backstop::server", %error, "cannot accept a connection");
                     tokio::time::sleep(ACCEPT_PAUSE).await;
                 }
             },
             () = &mut end => break,
+        }
+    }
+    // Those who were connected by the system already may have sent their request.
+    for _ in 0..BACKLOG_MAX {
+        match poll_fn(|cx| Poll::Ready(listener.poll_accept(cx))).await {
+            Poll::Ready(Ok(accepted)) => serve_one(accepted),
+            Poll::Ready(Err(_)) | Poll::Pending => break,
         }
     }
     drop(listener);

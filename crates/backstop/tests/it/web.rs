@@ -1,6 +1,7 @@
 //! Errors of an app, from the view to the answer.
 
 use std::io::{self, ErrorKind};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use axum::Router;
@@ -218,6 +219,32 @@ async fn panics_are_errors() {
             .body
             .starts_with("index out of bounds")
     );
+}
+
+/// A state that cannot be cloned any more once it is told so.
+#[derive(Debug)]
+struct Fragile(Arc<AtomicBool>);
+
+impl Clone for Fragile {
+    fn clone(&self) -> Fragile {
+        assert!(!self.0.load(Ordering::Relaxed), "too fragile to be cloned");
+        Fragile(Arc::clone(&self.0))
+    }
+}
+
+#[tokio::test]
+async fn a_state_whose_clone_panics_is_a_500() {
+    let breaks = Arc::new(AtomicBool::new(false));
+    let routes = Router::new()
+        .route("/x", get(|_: State<Fragile>| async { "whole" }))
+        .with_state(Fragile(Arc::clone(&breaks)));
+    let router = App::new(routes).into_router().unwrap();
+    for (broken, status) in [(false, 200), (true, 500), (true, 500), (false, 200)] {
+        breaks.store(broken, Ordering::Relaxed);
+        let request = Request::get("/x").body(Body::empty()).unwrap();
+        let answer = router.clone().oneshot(request).await.unwrap();
+        assert_eq!(answer.status(), status);
+    }
 }
 
 #[tokio::test]
