@@ -77,10 +77,10 @@ pub(super) fn no_site(
             ("transaction", &transaction),
         ],
     );
-    let reason = format!(
-        "{what} raised by {package} with none of your code on the stack,{}",
-        said_where(&facts.template, &transaction)
-    );
+    let said = said_where(&facts.template, &transaction);
+    let comma = if said.is_empty() { "" } else { "," };
+    let reason =
+        format!("{what} raised by {package} with none of your code on the stack{comma}{said}");
     Said::new(
         event,
         Some(&frame).filter(|_| transaction.is_empty()),
