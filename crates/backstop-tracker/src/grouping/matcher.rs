@@ -53,6 +53,8 @@ pub(super) enum Pattern {
     Start(String),
     /// `*total`.
     End(String),
+    /// `*total*`.
+    Inside(String),
     /// Anything else.
     Glob(String),
 }
@@ -67,6 +69,7 @@ impl Pattern {
             (false, false) if !has_more => Pattern::Whole(inner.into()),
             (false, true) if !has_more => Pattern::Start(inner.into()),
             (true, false) if !has_more => Pattern::End(inner.into()),
+            (true, true) if !has_more => Pattern::Inside(inner.into()),
             _ => Pattern::Glob(text.into()),
         }
     }
@@ -77,6 +80,7 @@ impl Pattern {
             Pattern::Whole(whole) => text == whole,
             Pattern::Start(start) => text.starts_with(start.as_str()),
             Pattern::End(end) => text.ends_with(end.as_str()),
+            Pattern::Inside(inner) => text.contains(inner.as_str()),
             Pattern::Glob(pattern) => glob(pattern, text),
         }
     }

@@ -8,7 +8,6 @@ use backstop_protocol::Event;
 use serde_json::Value;
 
 use super::learn::{Learned, number};
-use super::statement::Statement;
 use super::value::{cut, literal_words, template};
 
 /// A word that is data.
@@ -20,15 +19,10 @@ const REQUEST_WORDS_MAX: usize = 64;
 const REQUEST_WORD_BYTES_MAX: usize = 64;
 
 /// Returns the template of a text, with the words that the raising or logging statement or the
-/// request prove to be data.
-pub(super) fn proven_template(
-    event: &Event,
-    text: &str,
-    statement: Option<&Statement<'_>>,
-) -> String {
+/// request prove to be data; `literals` are the words of the text that the statement holds.
+pub(super) fn proven_template(event: &Event, text: &str, literals: Option<&str>) -> String {
     let template = template(text);
-    if let Some(statement) = statement {
-        let literals = statement.literal_words(text);
+    if let Some(literals) = literals {
         // Without a single literal the text comes from elsewhere and the line proves nothing.
         if !literals.is_empty() {
             let literals: Vec<&str> = literals.split(' ').collect();
@@ -193,6 +187,7 @@ mod tests {
     use backstop_protocol::{Frame, Request};
     use serde_json::json;
 
+    use super::super::statement::Statement;
     use super::*;
 
     #[test]
@@ -207,8 +202,9 @@ mod tests {
             context_line: Some("log(`no feed for ${name} at ${n}`)".into()),
             ..Frame::default()
         };
+        let literals = Statement::of(&frame).unwrap().literal_words(text);
         assert_eq!(
-            proven_template(&event, text, Statement::of(&frame).as_ref()),
+            proven_template(&event, text, Some(&literals)),
             "no feed for <word> at <num>"
         );
         event.request = Some(Request {

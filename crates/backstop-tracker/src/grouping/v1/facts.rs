@@ -52,10 +52,10 @@ pub(super) fn facts<'a>(family: Family, event: &Event, line: &[&'a Exception]) -
     let raises = site_statement.as_ref().is_some_and(|statement| {
         statement.raises() || (family == Family::Js && statement.makes_error(ty))
     });
-    let (words, has_witness) = match &site_statement {
-        Some(statement) if operation.is_empty() && is_raised_here && raises => {
-            (statement.literal_words(value), true)
-        }
+    let literals = raising.map(|statement| statement.literal_words(value));
+    let template = proven_template(event, value, literals.as_deref());
+    let (words, has_witness) = match literals {
+        Some(literals) if operation.is_empty() && raises => (literals, true),
         _ => (String::new(), false),
     };
     let types = types(line);
@@ -66,7 +66,7 @@ pub(super) fn facts<'a>(family: Family, event: &Event, line: &[&'a Exception]) -
         subject: subject.unwrap_or_default(),
         words,
         has_witness: has_witness || !operation.is_empty(),
-        template: proven_template(event, value, raising),
+        template,
         statement: site_statement,
         raises,
         site,

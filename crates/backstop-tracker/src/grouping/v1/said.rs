@@ -61,6 +61,43 @@ pub(super) fn article(types: &[String]) -> String {
     }
 }
 
+/// The failed operation and the name it failed on, for people: hashes are made of the short names.
+fn failure(operation: &str, subject: &str) -> String {
+    let quoted = if subject.is_empty() {
+        String::new()
+    } else {
+        format!(" “{subject}”")
+    };
+    match operation {
+        "property of nothing" => format!("reading{quoted} from nothing"),
+        "set on nothing" => format!("setting{quoted} on nothing"),
+        "not defined" | "not assigned" if !subject.is_empty() => format!("“{subject}” {operation}"),
+        "too early" if !subject.is_empty() => format!("“{subject}” used too early"),
+        "too early" => "used too early".into(),
+        "too deep" => "calls nested too deep".into(),
+        "unwrap on none" => "unwrap of a None".into(),
+        "unwrap on error" => "unwrap of an error".into(),
+        "unwrap on ok" => "unwrap of an error that was none".into(),
+        operation => format!("{operation}{quoted}"),
+    }
+}
+
+/// The message and, if there is one, the transaction, for people.
+pub(super) fn said_where(message: &str, transaction: &str) -> String {
+    let mut text = String::new();
+    if !message.is_empty() {
+        text.push_str(&format!(
+            " with the message “{}”",
+            cut(message, TITLE_BYTES_MAX)
+        ));
+    }
+    if !transaction.is_empty() {
+        let and = if message.is_empty() { "" } else { "," };
+        text.push_str(&format!("{and} in the transaction “{transaction}”"));
+    }
+    text
+}
+
 pub(super) fn site_reason(
     facts: &Facts<'_>,
     function: &Function<'_>,
@@ -68,11 +105,7 @@ pub(super) fn site_reason(
 ) -> String {
     let mut reason = article(&facts.types);
     if !facts.operation.is_empty() {
-        reason.push_str(&format!(" ({}", facts.operation));
-        if !facts.subject.is_empty() {
-            reason.push_str(&format!(" “{}”", facts.subject));
-        }
-        reason.push(')');
+        reason.push_str(&format!(" ({})", failure(facts.operation, facts.subject)));
     }
     reason.push_str(&format!(" raised in {}", function.name));
     if !function.place.is_empty() {

@@ -18,7 +18,7 @@ use super::super::statement::Statement;
 use super::super::value::cut;
 use super::facts::{Facts, frames};
 use super::keys::{Keys, Named};
-use super::said::{Said, article};
+use super::said::{Said, article, said_where};
 use super::throw::lock;
 
 /// The beginning of a message that is compared with the transaction.
@@ -77,9 +77,10 @@ pub(super) fn no_site(
             ("transaction", &transaction),
         ],
     );
-    let reason = format!(
-        "{what} raised by {package} with none of your code on the stack, with this message and transaction"
-    );
+    let said = said_where(&facts.template, &transaction);
+    let comma = if said.is_empty() { "" } else { "," };
+    let reason =
+        format!("{what} raised by {package} with none of your code on the stack{comma}{said}");
     Said::new(
         event,
         Some(&frame).filter(|_| transaction.is_empty()),
@@ -108,7 +109,8 @@ pub(super) fn message(event: &Event, learned: &Mutex<Learned>, keys: &mut Keys) 
         text.to_owned()
     } else {
         let statement = logging_frame(event).and_then(Statement::of);
-        proven_template(event, text, statement.as_ref())
+        let literals = statement.map(|statement| statement.literal_words(text));
+        proven_template(event, text, literals.as_deref())
     };
     let scope = Scope {
         role: "message",

@@ -14,7 +14,7 @@ use super::super::value::literal_words;
 use super::super::{Part, rules};
 use super::facts::Facts;
 use super::keys::Keys;
-use super::said::{Said, article, site_reason};
+use super::said::{Said, article, said_where, site_reason};
 use super::text::{Scope, add_text, reliable_transaction, transaction};
 
 /// The function that raised can be named: the usual case.
@@ -233,7 +233,7 @@ pub(super) fn nameless_site(
         ],
     };
     let is_certain = !facts.operation.is_empty();
-    add_text(
+    let shown = add_text(
         Part::Words,
         &scope,
         &facts.template,
@@ -250,13 +250,14 @@ pub(super) fn nameless_site(
         event,
         None,
         format!(
-            "{} raised in a function without a name{}, with this message and transaction",
+            "{} raised in a function without a name{}{}",
             article(&facts.types),
             if place.is_empty() {
                 String::new()
             } else {
                 format!(" in {place}")
             },
+            said_where(&shown, &transaction),
         ),
     )
 }
