@@ -57,7 +57,9 @@ pub fn embed_sources() -> io::Result<()> {
 ///
 /// # Example
 ///
-/// ```ignore
+/// It compiles where the package's build script has called [`embed_sources`]:
+///
+/// ```text
 /// backstop_capture::embedded_sources!();
 /// ```
 #[macro_export]

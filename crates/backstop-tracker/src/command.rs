@@ -128,7 +128,10 @@ fn is_damaged(error: &anyhow::Error) -> bool {
 
 /// The damage is where the store begins: there is nothing to look at, and a check cannot mend it.
 fn cannot_be_opened(error: &anyhow::Error, json: bool) -> Result<ExitCode> {
-    let finding = format!("the store cannot be opened; restore a backup: {}", error.root_cause());
+    let finding = format!(
+        "the store cannot be opened; restore a backup: {}",
+        error.root_cause()
+    );
     match json {
         true => print(json!({ "clean": false, "findings": [finding] }))?,
         false => print(format_args!("damaged: {finding}"))?,

@@ -229,7 +229,7 @@ fn preview_into(out: &mut String, value: &Value, budget: usize) {
         Value::String(text) => {
             out.extend(
                 text.chars()
-                    .take(PREVIEW_CHARS)
+                    .take(PREVIEW_CHARS + 1)
                     .map(|c| if c == '\n' { ' ' } else { c }),
             );
         }
