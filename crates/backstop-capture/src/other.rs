@@ -83,6 +83,14 @@ pub(crate) fn doctor() -> Doctor {
     )
 }
 
+/// The standard library writes paths below the current directory as `./src/cart.rs`.
+fn whole_path(path: &str) -> String {
+    match (path.strip_prefix("./"), std::env::current_dir()) {
+        (Some(rest), Ok(directory)) => directory.join(rest).to_string_lossy().into_owned(),
+        _ => path.to_owned(),
+    }
+}
+
 /// Reads lines of `  3: shop::cart::price` and `             at ./src/cart.rs:7:3`.
 fn parse(text: &str) -> Vec<Frame> {
     let mut frames: Vec<Frame> = Vec::new();
@@ -95,7 +103,7 @@ fn parse(text: &str) -> Vec<Frame> {
             let mut parts = place.rsplitn(3, ':');
             frame.column = parts.next().and_then(|column| column.parse().ok());
             frame.line = parts.next().and_then(|line| line.parse().ok());
-            frame.file = parts.next().map(str::to_owned);
+            frame.file = parts.next().map(whole_path);
         } else if let Some((_, function)) = line.split_once(": ") {
             let path = function.trim_start_matches('<');
             frames.push(Frame {
