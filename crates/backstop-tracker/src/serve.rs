@@ -85,7 +85,12 @@ impl Server {
         };
         let listener = std::net::TcpListener::bind(&config.listen)
             .and_then(|listener| listener.set_nonblocking(true).map(|()| listener))
-            .with_context(|| format!("cannot listen on {}", config.listen))?;
+            .with_context(|| {
+                format!(
+                    "cannot listen on {}; --listen takes another HOST:PORT, with port 0 any free one",
+                    config.listen
+                )
+            })?;
         let address = listener.local_addr()?;
         let public_url = config
             .public_url
