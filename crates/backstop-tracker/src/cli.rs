@@ -55,6 +55,16 @@ Examples:
   backstop project list --json"
     )]
     Project(ProjectCommand),
+    /// Say which mails a project sends, and change it
+    #[command(
+        subcommand,
+        after_help = "\
+Examples:
+  backstop alert list shop
+  backstop alert add shop --events 20 --minutes 5
+  backstop alert remove shop 3"
+    )]
+    Alert(AlertCommand),
     /// Say what became of everything that was sent
     #[command(after_help = "\
 Examples:
@@ -95,7 +105,7 @@ Example:
     #[command(after_help = "\
 Example:
   backstop restore /backup/backstop-2026-11-22 /var/lib/backstop")]
-    Restore(CopyArgs),
+    Restore(RestoreArgs),
     /// Group events from standard input, or show what another grouping would change
     #[command(after_help = "\
 Examples:
@@ -198,6 +208,42 @@ What --set leaves out gets its default. It counts within a second or two, also i
 
 #[derive(Debug, Clone, Args)]
 pub(crate) struct SettingsArgs {
+    #[command(flatten)]
+    pub(crate) named: Named,
+    /// The new settings
+    #[arg(long, value_name = "JSON")]
+    pub(crate) set: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AlertCommand {
+    /// List what a project sends mails about
+    #[command(after_help = "\
+Examples:
+  backstop alert list shop
+  backstop alert list shop --json")]
+    List(AlertListArgs),
+    /// Send mails about something more
+    #[command(after_help = "\
+Examples:
+  backstop alert add shop --events 20 --minutes 5
+  backstop alert add shop --new-issue
+
+A threshold tells once, and again when its time has passed and there are still as many events.
+It counts from the next event on, also in a running server.")]
+    Add(AlertAddArgs),
+    /// Send no more mails about something
+    #[command(after_help = "\
+Example:
+  backstop alert remove shop 3
+
+The number is the one that `backstop alert list` shows.")]
+    Remove(AlertRemoveArgs),
+}
+
+/// One project.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct Named {
     /// The project's name in URLs, or its number
     pub(crate) project: String,
     #[command(flatten)]
@@ -205,9 +251,46 @@ pub(crate) struct SettingsArgs {
     /// The organization it belongs to
     #[arg(long, value_name = "ORG", default_value = "main")]
     pub(crate) org: String,
-    /// The new settings
-    #[arg(long, value_name = "JSON")]
-    pub(crate) set: Option<String>,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct AlertListArgs {
+    #[command(flatten)]
+    pub(crate) named: Named,
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+#[command(group = clap::ArgGroup::new("about").required(true))]
+pub(crate) struct AlertAddArgs {
+    #[command(flatten)]
+    pub(crate) named: Named,
+    /// At least so many events of one issue …
+    #[arg(long, value_name = "N", requires = "minutes", group = "about")]
+    pub(crate) events: Option<u32>,
+    /// … within so many minutes, at most 1440
+    #[arg(long, value_name = "N", requires = "events")]
+    pub(crate) minutes: Option<u32>,
+    /// An issue that was not there before
+    #[arg(long, group = "about")]
+    pub(crate) new_issue: bool,
+    /// An event of an issue that was resolved
+    #[arg(long, group = "about")]
+    pub(crate) regression: bool,
+    /// Print an object as in the list
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct AlertRemoveArgs {
+    #[command(flatten)]
+    pub(crate) named: Named,
+    /// The alert's number in the list
+    #[arg(value_name = "NUMBER")]
+    pub(crate) alert: i64,
 }
 
 #[derive(Debug, Clone, Args)]
@@ -294,8 +377,18 @@ pub(crate) struct CopyArgs {
     /// The directory with the store
     #[arg(value_name = "DIR")]
     pub(crate) from: PathBuf,
-    /// The directory for the copy
+    /// The directory for the backup; made if it is missing
     #[arg(value_name = "TARGET")]
+    pub(crate) to: PathBuf,
+}
+
+#[derive(Debug, Clone, Args)]
+pub(crate) struct RestoreArgs {
+    /// The directory with the backup
+    #[arg(value_name = "BACKUP")]
+    pub(crate) from: PathBuf,
+    /// The directory for the store; it has none yet
+    #[arg(value_name = "DIR")]
     pub(crate) to: PathBuf,
 }
 
@@ -323,9 +416,9 @@ Examples:
 pub(crate) struct TokenCreateArgs {
     #[command(flatten)]
     pub(crate) data: Data,
-    /// What the token may do, for example `event:read`; give it more than once for more
-    /// [default: everything]
-    #[arg(long, value_name = "SCOPE")]
+    /// What the token may do: `event:read` lets it read, `event:write` also change; give it
+    /// more than once for more [default: everything]
+    #[arg(long, value_name = "SCOPE", value_parser = scope)]
     pub(crate) scope: Vec<String>,
     /// Print an object with token and scopes
     #[arg(long)]
@@ -383,6 +476,23 @@ pub(crate) struct DemoShopArgs {
     pub(crate) payments: String,
     #[arg(long)]
     pub(crate) stock: SocketAddr,
+}
+
+/// Scopes as Sentry names them: <https://docs.sentry.io/api/permissions/>.
+fn scope(text: &str) -> Result<String, String> {
+    const THINGS: [&str; 7] = [
+        "alerts", "event", "member", "org", "project", "release", "team",
+    ];
+    const WHAT: [&str; 5] = ["read", "write", "admin", "releases", "ci"];
+    match text.split_once(':') {
+        Some((thing, what)) if THINGS.contains(&thing) && WHAT.contains(&what) => {
+            Ok(text.to_owned())
+        }
+        _ => Err(format!(
+            "a scope is one of {} with `:read`, `:write` or `:admin`, for example `event:read`",
+            THINGS.join(", ")
+        )),
+    }
 }
 
 impl ServeArgs {

@@ -10,13 +10,13 @@ use serde_json::json;
 
 use crate::app::now;
 use crate::cli::{
-    CheckArgs, Command, CopyArgs, Data, GroupArgs, ListArgs, OutcomesArgs, ProjectCommand,
-    ProjectCreateArgs, SettingsArgs, SignInArgs, TokenCommand, TokenCreateArgs, UserArgs,
-    UserCommand,
+    AlertAddArgs, AlertCommand, AlertListArgs, AlertRemoveArgs, CheckArgs, Command, CopyArgs, Data,
+    GroupArgs, ListArgs, Named, OutcomesArgs, ProjectCommand, ProjectCreateArgs, RestoreArgs,
+    SettingsArgs, SignInArgs, TokenCommand, TokenCreateArgs, UserArgs, UserCommand,
 };
-use crate::config::LISTEN_DEFAULT;
+use crate::config::{LISTEN_DEFAULT, check_public_url};
 use crate::grouping::{self, Rules};
-use crate::model::{Key, NewProject, Project, ProjectId, User};
+use crate::model::{AlertKind, AlertRule, Key, NewProject, Project, ProjectId, User};
 use crate::serve;
 use crate::store::{self, Store};
 use crate::web::dsn;
@@ -40,6 +40,9 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
         Command::Project(ProjectCommand::Create(args)) => project_create(&args),
         Command::Project(ProjectCommand::List(args)) => project_list(&args),
         Command::Project(ProjectCommand::Settings(args)) => project_settings(&args),
+        Command::Alert(AlertCommand::List(args)) => alert_list(&args),
+        Command::Alert(AlertCommand::Add(args)) => alert_add(&args),
+        Command::Alert(AlertCommand::Remove(args)) => alert_remove(&args),
         Command::Outcomes(args) => outcomes(&args),
         Command::Token(TokenCommand::Create(args)) => token_create(&args),
         Command::User(UserCommand::Create(args)) => user_create(&args),
@@ -52,8 +55,7 @@ pub(crate) fn run(command: Command) -> Result<ExitCode> {
 }
 
 fn project_settings(args: &SettingsArgs) -> Result<ExitCode> {
-    let store = open_existing(&args.data)?;
-    let project = store.project_by_slug(&args.org, &args.project)?;
+    let (store, project) = open_project(&args.named)?;
     print(crate::ingest::command::settings(
         &store,
         &project,
@@ -61,10 +63,86 @@ fn project_settings(args: &SettingsArgs) -> Result<ExitCode> {
     )?)
 }
 
+/// Opens the store of one project that is there.
+fn open_project(named: &Named) -> Result<(Store, Project)> {
+    let store = open_existing(&named.data)?;
+    let project = find_project(&store, &named.org, &named.project)?;
+    Ok((store, project))
+}
+
+fn find_project(store: &Store, org: &str, name: &str) -> Result<Project> {
+    store.project_by_slug(org, name).with_context(|| {
+        format!(
+            "cannot find the project {org}/{name}: `backstop project list` shows those there are, \
+             --org names another organization"
+        )
+    })
+}
+
+fn alert_list(args: &AlertListArgs) -> Result<ExitCode> {
+    let (store, project) = open_project(&args.named)?;
+    let rules = store.alert_rules(project.id)?;
+    if args.json {
+        return print(json!(rules.iter().map(alert_json).collect::<Vec<_>>()));
+    }
+    if rules.is_empty() && std::io::stderr().is_terminal() {
+        eprintln!("The project sends no mails: `backstop alert add --help` says how to change it.");
+    }
+    for rule in &rules {
+        let off = if rule.active { "" } else { " (switched off)" };
+        print(format_args!("{}\t{}{off}", rule.id, rule.kind))?;
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+fn alert_add(args: &AlertAddArgs) -> Result<ExitCode> {
+    let kind = match (args.events, args.minutes) {
+        (Some(events), Some(minutes)) => AlertKind::Frequency { events, minutes },
+        _ if args.regression => AlertKind::Regression,
+        _ => AlertKind::NewIssue,
+    };
+    let (store, project) = open_project(&args.named)?;
+    let rule = store
+        .add_alert_rule(project.id, kind)
+        .with_context(|| format!("cannot add the alert on {kind}"))?;
+    match args.json {
+        true => print(alert_json(&rule)),
+        false => print(format_args!("{}\t{}", rule.id, rule.kind)),
+    }
+}
+
+fn alert_remove(args: &AlertRemoveArgs) -> Result<ExitCode> {
+    let (store, project) = open_project(&args.named)?;
+    store
+        .delete_alert_rule(project.id, args.alert)
+        .with_context(|| {
+            let project = &args.named.project;
+            format!(
+                "cannot remove the alert {}: `backstop alert list {project}` shows those there are",
+                args.alert
+            )
+        })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+fn alert_json(rule: &AlertRule) -> serde_json::Value {
+    let mut object = json!({ "id": rule.id, "active": rule.active });
+    match rule.kind {
+        AlertKind::NewIssue => object["kind"] = "new_issue".into(),
+        AlertKind::Regression => object["kind"] = "regression".into(),
+        AlertKind::Frequency { events, minutes } => {
+            object["kind"] = "frequency".into();
+            object["events"] = events.into();
+            object["minutes"] = minutes.into();
+        }
+    }
+    object
+}
+
 fn outcomes(args: &OutcomesArgs) -> Result<ExitCode> {
     let store = open_existing(&args.data)?;
     let project = match &args.project {
-        Some(project) => Some(store.project_by_slug(&args.org, project)?),
+        Some(project) => Some(find_project(&store, &args.org, project)?),
         None => None,
     };
     let micros = i64::from(args.days) * 86_400_000_000;
@@ -151,7 +229,7 @@ fn backup(args: &CopyArgs) -> Result<ExitCode> {
     print(format_args!("backed up to {}", args.to.display()))
 }
 
-fn restore(args: &CopyArgs) -> Result<ExitCode> {
+fn restore(args: &RestoreArgs) -> Result<ExitCode> {
     store::restore(&args.from, &args.to).context("nothing was restored")?;
     print(format_args!("restored to {}", args.to.display()))
 }
@@ -250,6 +328,9 @@ fn project_create(args: &ProjectCreateArgs) -> Result<ExitCode> {
         secret: key("--secret", &args.secret)?,
         ..NewProject::default()
     };
+    if let Some(url) = &args.public_url {
+        check_public_url(url)?;
+    }
     let store = open(&args.data)?;
     let project = store
         .create_project(&wish, now())
@@ -305,7 +386,8 @@ fn project_json(project: &Project, public_url: &str) -> serde_json::Value {
 }
 
 fn token_create(args: &TokenCreateArgs) -> Result<ExitCode> {
-    let token = open(&args.data)?.create_token("command line", &args.scope, now())?;
+    let store = open_existing(&args.data)?;
+    let token = store.create_token("command line", &args.scope, now())?;
     if args.json {
         return print(json!({ "token": token.expose(), "scopes": args.scope }));
     }

@@ -4,6 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
+use lettre::message::Mailbox;
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -54,6 +55,7 @@ impl Config {
     /// - The file named by `--config` cannot be read, or it or `DIR/config.yaml` is not YAML with
     ///   known names only.
     /// - The public URL does not begin with `http://` or `https://`.
+    /// - The sender's or the receiver's address is none.
     pub(crate) fn load(args: &ServeArgs) -> Result<Config> {
         let data = args.data.data.clone();
         let file = match &args.config {
@@ -93,13 +95,36 @@ impl Config {
             public_url: public_url.map(|url| url.trim_end_matches('/').to_owned()),
             data,
         };
-        if let Some(url) = &config.public_url
-            && host_of(url).is_none()
-        {
-            bail!("invalid public URL {url:?}: it must begin with http:// or https:// and a host");
+        if let Some(url) = &config.public_url {
+            check_public_url(url)?;
+        }
+        for (option, address) in [
+            ("--mail-from", config.mail_from.as_deref()),
+            ("--mail-to", Some(config.mail_to.as_str())),
+        ] {
+            if let Some(address) = address
+                && let Err(error) = address.parse::<Mailbox>()
+            {
+                bail!(
+                    "invalid {option} {address:?}: {error}; it is an address like \
+                     ada@example.com or \"Ada <ada@example.com>\""
+                );
+            }
         }
         Ok(config)
     }
+}
+
+/// Refuses a public URL that no client could send to.
+///
+/// # Errors
+///
+/// If it does not begin with `http://` or `https://` and a host.
+pub(crate) fn check_public_url(url: &str) -> Result<()> {
+    if host_of(url).is_none() {
+        bail!("invalid public URL {url:?}: it must begin with http:// or https:// and a host");
+    }
+    Ok(())
 }
 
 /// Returns `host[:port]` of a URL that begins with `http://` or `https://`.
@@ -185,6 +210,18 @@ mod tests {
         let file = file("listne: 0.0.0.0:80\n");
         let error = Config::load(&args(&["--config", file.0.to_str().unwrap()])).unwrap_err();
         assert!(format!("{error:#}").contains("listne"), "{error:#}");
+    }
+
+    #[test]
+    fn a_mail_address_that_is_none_is_told_at_the_start_and_not_with_the_first_mail() {
+        for option in ["--mail-from", "--mail-to"] {
+            let error = Config::load(&args(&[option, "ada at home", "--data", "/nowhere"]));
+            let error = error.unwrap_err().to_string();
+            assert!(error.contains(option), "{error}");
+            assert!(error.contains("ada at home"), "{error}");
+            let named = "Ada <ada@example.com>";
+            Config::load(&args(&[option, named, "--data", "/nowhere"])).unwrap();
+        }
     }
 
     #[test]

@@ -219,6 +219,8 @@ fn words_for(kind: AlertKind) -> String {
     match kind {
         AlertKind::NewIssue => "a new issue".into(),
         AlertKind::Regression => "it came back after it was resolved".into(),
+        // The rule was removed while the mail waited.
+        AlertKind::Frequency { events: 0, .. } => "many events in a short time".into(),
         AlertKind::Frequency { events, minutes } => {
             format!("at least {events} events within {minutes} min")
         }

@@ -337,6 +337,18 @@ pub enum AlertKind {
     },
 }
 
+impl fmt::Display for AlertKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            AlertKind::NewIssue => f.write_str("a new issue"),
+            AlertKind::Regression => f.write_str("an issue that comes back after it was resolved"),
+            AlertKind::Frequency { events, minutes } => {
+                write!(f, "{events} events of an issue within {minutes} minutes")
+            }
+        }
+    }
+}
+
 /// When people want to be told about a project's issues.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct AlertRule {

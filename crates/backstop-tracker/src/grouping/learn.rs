@@ -66,7 +66,7 @@ impl Seen {
         if is_new {
             values.seen.push(value);
         }
-        values.enough |= values.seen.len() - values.aliases >= enough;
+        values.enough |= values.seen.len().saturating_sub(values.aliases) >= enough;
         (is_new, values.enough)
     }
 
@@ -209,6 +209,16 @@ mod tests {
         let text = serde_json::to_vec(&learned).unwrap();
         let mut again: Learned = serde_json::from_slice(&text).unwrap();
         assert!(again.note_caller(1, 12, &[], 2));
+    }
+
+    #[test]
+    fn what_an_older_version_learned_is_kept() {
+        let old = r#"{"callers": {"young": {"1": {"seen": [10], "enough": false}}}}"#;
+        let mut learned: Learned = serde_json::from_str(old).unwrap();
+        assert!(learned.note_caller(1, 11, &[], 2));
+        let damaged = r#"{"callers": {"young": {"1": {"seen": [], "aliases": 9}}}}"#;
+        let mut learned: Learned = serde_json::from_str(damaged).unwrap();
+        assert!(!learned.note_caller(1, 11, &[], 2));
     }
 
     #[test]

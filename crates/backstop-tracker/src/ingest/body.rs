@@ -15,8 +15,8 @@ use axum::body::Body;
 use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use http::HeaderMap;
 use http::header::CONTENT_ENCODING;
+use http::{HeaderMap, StatusCode};
 use http_body_util::BodyExt as _;
 use memchr::memmem;
 
@@ -238,6 +238,20 @@ fn inflate_deflate(wire: &[u8], share: Share) -> Result<Held, Refusal> {
             share,
         ),
     }
+}
+
+/// Inflates a body that is zlib by its own format, whatever the headers say.
+///
+/// # Errors
+///
+/// 400 if it is none, 413 if it becomes too large.
+pub(super) fn inflate_zlib(held: Held) -> Result<Held, Refusal> {
+    let share = held.share.memory.share();
+    let decoder = flate2::bufread::ZlibDecoder::new(held.bytes.as_slice());
+    inflate(decoder, held.bytes.len(), share).map_err(|refusal| match refusal.status() {
+        StatusCode::BAD_REQUEST => Refusal::bad("the body is not compressed by zlib"),
+        _ => refusal,
+    })
 }
 
 fn inflate(decoder: impl Read, wire_bytes: usize, mut share: Share) -> Result<Held, Refusal> {

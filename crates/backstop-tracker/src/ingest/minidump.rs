@@ -29,11 +29,11 @@ const FIELDS_MAX: usize = 200;
 const NESTING_MAX: usize = 64;
 const BREADCRUMBS_MAX: usize = 1_000;
 
-struct Field {
-    name: String,
-    filename: Option<String>,
-    content_type: Option<String>,
-    bytes: Vec<u8>,
+pub(super) struct Field {
+    pub(super) name: String,
+    pub(super) filename: Option<String>,
+    pub(super) content_type: Option<String>,
+    pub(super) bytes: Vec<u8>,
 }
 
 pub(super) async fn minidump(
@@ -97,7 +97,13 @@ pub(super) async fn attachments(
 }
 
 impl Ingest {
-    fn add_files(&self, batch: &mut Batch, caller: &Caller, event: EventId, form: Vec<Field>) {
+    pub(super) fn add_files(
+        &self,
+        batch: &mut Batch,
+        caller: &Caller,
+        event: EventId,
+        form: Vec<Field>,
+    ) {
         for field in form {
             if field.filename.is_none() || field.name.starts_with("__sentry-") {
                 continue;
@@ -159,12 +165,12 @@ async fn fields_of(held: Held, boundary: &str) -> Result<Vec<Field>, Refusal> {
 }
 
 /// Minidumps begin with `MDMP` in either byte order.
-fn is_dump(bytes: &[u8]) -> bool {
+pub(super) fn is_dump(bytes: &[u8]) -> bool {
     bytes.starts_with(b"MDMP") || bytes.starts_with(b"PMDM")
 }
 
 /// Makes the event of a crash: what the client says, and that it is one.
-fn event_of(form: &[Field]) -> Result<Event, Refusal> {
+pub(super) fn event_of(form: &[Field]) -> Result<Event, Refusal> {
     let mut wire = Map::new();
     for field in form {
         if field.bytes.len() > EVENT_BYTES_MAX {
@@ -308,9 +314,10 @@ pub(super) fn read_any(bytes: &[u8]) {
         let written = event.encode();
         assert!(Event::decode(&written).is_ok());
     }
+    super::unreal::read_any(bytes);
 }
 
-fn dashed(id: EventId) -> String {
+pub(super) fn dashed(id: EventId) -> String {
     let hex = id.to_string();
     let parts = [0..8, 8..12, 12..16, 16..20, 20..32];
     parts.map(|part| hex[part].to_owned()).join("-")

@@ -36,6 +36,7 @@ mod security;
 mod settings;
 mod store;
 mod symbolicate;
+mod unreal;
 
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -115,6 +116,7 @@ pub fn router(ingest: Arc<Ingest>) -> Router {
         ("/api/{project}/csp-report", post(security::security)),
         ("/api/{project}/nel", post(security::security)),
         ("/api/{project}/minidump", post(minidump::minidump)),
+        ("/api/{project}/unreal/{key}", post(unreal::unreal)),
         (
             "/api/{project}/events/{event}/attachments",
             post(minidump::attachments),
@@ -136,6 +138,7 @@ pub fn router(ingest: Arc<Ingest>) -> Router {
     let mut router = Router::new();
     for (path, methods) in routes {
         let methods = methods.options(async || {});
+        let methods = methods.fallback(refusal::wrong_method);
         router = router
             .route(path, methods.clone())
             .route(&format!("{path}/"), methods);

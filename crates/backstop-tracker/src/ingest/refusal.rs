@@ -105,6 +105,12 @@ impl Refusal {
     }
 }
 
+/// Answers a method that an endpoint does not have; the router adds `Allow`.
+pub(super) async fn wrong_method(method: Method) -> Refusal {
+    let detail = format!("this endpoint does not take {method}");
+    Refusal::new(StatusCode::METHOD_NOT_ALLOWED, detail)
+}
+
 impl IntoResponse for Refusal {
     fn into_response(self) -> Response {
         let mut response = (

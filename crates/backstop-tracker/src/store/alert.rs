@@ -13,6 +13,8 @@ use crate::model::{Alert, AlertKind, AlertRule, IssueId, ProjectId};
 
 /// A mail server that is away for three days comes back; after that somebody has to look.
 const ATTEMPTS_MAX: u32 = 40;
+/// Every event of a project asks every rule.
+const RULES_MAX: usize = 20;
 /// The first retry comes soon, the later ones every two hours.
 const RETRY_FIRST_SECONDS: i64 = 10;
 const RETRY_LAST_SECONDS: i64 = 7200;
@@ -34,7 +36,8 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`ErrorKind::Invalid`] for a threshold of nothing or over more than a day,
+    /// [`ErrorKind::Invalid`] for a threshold of nothing or over more than a day and for more than
+    /// 20 rules, [`ErrorKind::Conflict`] if the project has this rule,
     /// [`ErrorKind::NotFound`] for an unknown project.
     pub fn add_alert_rule(&self, project: ProjectId, kind: AlertKind) -> Result<AlertRule, Error> {
         // Counts per minute are kept for two days, so a day is always known exactly.
@@ -52,6 +55,15 @@ impl Store {
                 .prepare_cached("SELECT 1 FROM project WHERE id = ?")?
                 .exists([project])?;
             found(usize::from(exists), "no such project")?;
+            let rules = rules(tx, project)?;
+            if rules.iter().any(|rule| rule.kind == kind) {
+                let text = "the project has this alert already";
+                return Err(Error::new(ErrorKind::Conflict, text).into());
+            }
+            if rules.len() >= RULES_MAX {
+                let text = format!("a project has at most {RULES_MAX} alerts");
+                return Err(Error::new(ErrorKind::Invalid, text).into());
+            }
             Ok(AlertRule {
                 id: insert_rule(tx, project, kind)?,
                 project,
@@ -76,14 +88,17 @@ impl Store {
         })
     }
 
-    /// Removes an alert rule.
+    /// Removes an alert rule of a project; mails that are waiting because of it are still sent.
     ///
     /// # Errors
     ///
     /// [`ErrorKind::NotFound`].
-    pub fn delete_alert_rule(&self, id: i64) -> Result<(), Error> {
+    pub fn delete_alert_rule(&self, project: ProjectId, id: i64) -> Result<(), Error> {
         self.write_known(|tx| {
-            let changed = tx.execute("DELETE FROM alert_rule WHERE id = ?", [id])?;
+            let changed = tx.execute(
+                "DELETE FROM alert_rule WHERE id = ? AND project = ?",
+                (id, project),
+            )?;
             found(changed, "no such alert rule")
         })
     }

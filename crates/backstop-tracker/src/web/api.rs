@@ -84,8 +84,12 @@ async fn require_token(State(tracker): State<Tracker>, mut req: Request, next: N
             req.extensions_mut().insert(token);
             next.run(req).await
         }
-        Ok(Some(_)) => {
-            Failure::new(StatusCode::FORBIDDEN, "the token has no scope for this").into_response()
+        Ok(Some(token)) => {
+            let detail = format!(
+                "the token has only the scope {}; this needs one that ends in `:write`",
+                token.scopes.join(", ")
+            );
+            Failure::new(StatusCode::FORBIDDEN, detail).into_response()
         }
         Ok(None) => unauthorized("this token is not known"),
         Err(failure) => failure.into_response(),
@@ -102,6 +106,7 @@ fn unauthorized(detail: &str) -> Response {
 }
 
 /// A scope is `thing:read`, `thing:write` or `thing:admin`; writing includes reading.
+/// `project:releases` and `org:ci` are what Sentry calls writing for those who upload.
 fn may(token: &ApiToken, reading: bool) -> bool {
     token.scopes.is_empty()
         || token
@@ -109,7 +114,7 @@ fn may(token: &ApiToken, reading: bool) -> bool {
             .iter()
             .any(|scope| match scope.rsplit_once(':') {
                 Some((_, "read")) => reading,
-                Some((_, "write" | "admin")) => true,
+                Some((_, "write" | "admin" | "releases" | "ci")) => true,
                 _ => false,
             })
 }

@@ -4,6 +4,7 @@
 //! A person is known by a session cookie, a program by a bearer token; nobody else sees anything.
 
 mod account;
+mod alerts;
 mod api;
 mod format;
 mod groups;
@@ -84,6 +85,8 @@ pub(crate) fn router(tracker: Tracker) -> Router {
         .route("/issues/{issue}/events/{event}/json/", get(issue::json))
         .route("/{org}/{project}/", get(issues::of_project))
         .route("/{org}/{project}/settings/", get(projects::settings))
+        .route("/{org}/{project}/alerts/", post(alerts::add))
+        .route("/{org}/{project}/alerts/remove/", post(alerts::remove))
         .route_layer(from_fn_with_state(tracker.clone(), session::require));
     let open = Router::new()
         .route("/sign-in/", get(session::form).post(session::sign_in))

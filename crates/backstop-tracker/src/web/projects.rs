@@ -54,36 +54,56 @@ pub(super) async fn create(
     }
 }
 
-/// Shows the DSN and what to write into a program.
+/// Shows the DSN, what to write into a program, and what mails are sent about.
 pub(super) async fn settings(
     State(tracker): State<Tracker>,
     Extension(user): Extension<User>,
     Path((org, project)): Path<(String, String)>,
 ) -> Result<Response, Failure> {
-    let project = tracker
-        .with_store(move |store| store.project_by_slug(&org, &project))
-        .await?;
-    let keys = project.keys.iter().filter(|key| key.active);
-    let dsns: Vec<String> = keys
-        .map(|key| dsn(&tracker.0.public_url, &project, key))
-        .collect();
-    let example = dsns
-        .first()
-        .cloned()
-        .unwrap_or_else(|| "YOUR_DSN_HERE".to_owned());
-    let snippets: Vec<Value> = snippets(&example)
-        .into_iter()
-        .map(|(name, code)| context! { name, code })
-        .collect();
-    let project =
-        context! { org => &project.organization, slug => &project.slug, name => &project.name };
-    let context = context! { project, dsns, snippets };
-    Ok(tracker
-        .page(&user, "projects", "settings.html", context)?
-        .into_response())
+    tracker.settings_page(&user, org, project, None).await
 }
 
 impl Tracker {
+    /// Renders a project's settings, with what was wrong with a wish.
+    pub(super) async fn settings_page(
+        &self,
+        user: &User,
+        org: String,
+        project: String,
+        failure: Option<&Failure>,
+    ) -> Result<Response, Failure> {
+        let (project, rules) = self
+            .with_store(move |store| {
+                let project = store.project_by_slug(&org, &project)?;
+                let rules = store.alert_rules(project.id)?;
+                Ok((project, rules))
+            })
+            .await?;
+        let keys = project.keys.iter().filter(|key| key.active);
+        let dsns: Vec<String> = keys
+            .map(|key| dsn(&self.0.public_url, &project, key))
+            .collect();
+        let example = dsns
+            .first()
+            .cloned()
+            .unwrap_or_else(|| "YOUR_DSN_HERE".to_owned());
+        let snippets: Vec<Value> = snippets(&example)
+            .into_iter()
+            .map(|(name, code)| context! { name, code })
+            .collect();
+        let alerts: Vec<Value> = rules
+            .iter()
+            .map(|rule| context! { id => rule.id, about => rule.kind.to_string(), active => rule.active })
+            .collect();
+        let project =
+            context! { org => &project.organization, slug => &project.slug, name => &project.name };
+        let problem = failure.map(|failure| super::sentence(&failure.detail));
+        let context = context! { project, dsns, snippets, alerts, problem };
+        Ok(self
+            .page(user, "projects", "settings.html", context)?
+            .into_response())
+    }
+
     async fn projects_page(&self, user: &User, more: Value) -> Result<Response, Failure> {
         let projects = self.with_store(|store| store.projects()).await?;
         let projects: Vec<Value> = projects

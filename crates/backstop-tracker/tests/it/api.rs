@@ -32,6 +32,7 @@ fn a_reading_token_cannot_write() {
     let resolved = json!({ "status": "resolved" });
     let refused = server.put("/api/0/issues/1/", &token, &resolved);
     assert_eq!(refused.status, 403, "{}", refused.text());
+    assert!(refused.text().contains("event:read"), "{}", refused.text());
     let status = || server.api("/api/0/issues/1/", &token).json()["status"].clone();
     assert_eq!(status(), "unresolved");
     let writing = says(

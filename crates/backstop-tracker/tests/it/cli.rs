@@ -270,6 +270,19 @@ fn grouping_rules_are_settings_and_a_bad_one_is_told_with_its_place() {
 }
 
 #[test]
+fn a_store_that_cannot_be_opened_is_damage_and_not_a_failure_of_the_check() {
+    let data = TempDir::new().unwrap();
+    says(&["project", "create", "shop"], data.path());
+    std::fs::write(data.path().join("backstop.db"), [0xa5; 8192]).unwrap();
+    let output = backstop(&["check", "--json"], data.path());
+    assert_eq!(output.status.code(), Some(3));
+    let report: Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(report["clean"], false);
+    let finding = report["findings"][0].as_str().unwrap();
+    assert!(finding.contains("restore a backup"), "{finding}");
+}
+
+#[test]
 fn a_command_that_only_looks_makes_no_store() {
     let data = TempDir::new().unwrap();
     let missing = data.path().join("misspelt");
@@ -280,6 +293,8 @@ fn a_command_that_only_looks_makes_no_store() {
         &["check"],
         &["group", "--project", "shop"],
         &["user", "sign-in", "ann@example.com"],
+        &["token", "create"],
+        &["alert", "list", "shop"],
     ] {
         let output = backstop(command, &missing);
         assert_eq!(output.status.code(), Some(1), "{command:?}");
@@ -290,4 +305,78 @@ fn a_command_that_only_looks_makes_no_store() {
         );
         assert!(!missing.exists(), "{command:?}");
     }
+}
+
+#[test]
+fn a_threshold_of_our_own_counts_in_a_running_server() {
+    let server = Server::start();
+    let project = server.project("shop");
+    let data = server.data.path();
+    let org = ["--org", "acme"];
+    let alert = |words: &[&str]| says(&[&["alert"], words, &org].concat(), data);
+    let list = alert(&["list", "shop"]);
+    assert!(
+        list.contains("100 events of an issue within 60 minutes"),
+        "{list}"
+    );
+
+    let added = alert(&["add", "shop", "--events", "3", "--minutes", "5", "--json"]);
+    let added: Value = serde_json::from_str(&added).unwrap();
+    assert_eq!(added["kind"], "frequency");
+    for line in list.lines() {
+        let (number, _) = line.split_once('\t').unwrap();
+        alert(&["remove", "shop", number]);
+    }
+    let list: Value = serde_json::from_str(&alert(&["list", "shop", "--json"])).unwrap();
+    assert_eq!(list, json!([added]));
+
+    for _ in 0..3 {
+        let sent = server.send(&project, &json!({ "message": "again and again" }));
+        assert_eq!(sent.status, 200);
+    }
+    let mails = data.join("mail");
+    let (status, data) = server.terminate();
+    assert_eq!(status, Some(0));
+    let mails: Vec<_> = std::fs::read_dir(mails).unwrap().collect();
+    assert_eq!(
+        mails.len(),
+        1,
+        "one mail at the threshold, none of a new issue"
+    );
+    let mail = std::fs::read_to_string(mails[0].as_ref().unwrap().path()).unwrap();
+    assert!(mail.contains("at least 3 events within 5 min"), "{mail}");
+
+    for (wrong, word) in [
+        (
+            &["add", "shop", "--events", "3", "--minutes", "5"][..],
+            "already",
+        ),
+        (
+            &["add", "shop", "--events", "3", "--minutes", "9999"],
+            "1440",
+        ),
+        (
+            &["add", "shop", "--events", "0", "--minutes", "5"],
+            "at least 1 event",
+        ),
+        (&["remove", "shop", "999"], "backstop alert list shop"),
+        (&["list", "shpo"], "backstop project list"),
+    ] {
+        let output = backstop(&[&["alert"], wrong, &org].concat(), data.path());
+        assert_eq!(output.status.code(), Some(1), "{wrong:?}");
+        let error = String::from_utf8_lossy(&output.stderr).into_owned();
+        assert!(error.contains(word), "{wrong:?}: {error}");
+    }
+    let half = backstop(&["alert", "add", "shop", "--events", "3"], data.path());
+    assert_eq!(half.status.code(), Some(2));
+}
+
+#[test]
+fn a_scope_that_nobody_knows_makes_no_token() {
+    let data = TempDir::new().unwrap();
+    says(&["project", "create", "shop"], data.path());
+    let output = backstop(&["token", "create", "--scope", "evnt:read"], data.path());
+    assert_eq!(output.status.code(), Some(2));
+    let error = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(error.contains("event:read"), "{error}");
 }

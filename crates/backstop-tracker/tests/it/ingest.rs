@@ -923,3 +923,101 @@ fn chunked_bodies_need_no_length() {
     socket.write_all(b"0\r\n\r\n").unwrap();
     assert_eq!(status_of(&mut socket), "200");
 }
+
+/// A crash as Unreal Engine's reporter sends it: names in 260 bytes, all of it in one zlib stream.
+fn unreal_crash(files: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut crash = Vec::new();
+    let text = |crash: &mut Vec<u8>, text: &str| {
+        crash.extend(260_u32.to_le_bytes());
+        crash.extend(text.bytes());
+        crash.resize(crash.len() + 260 - text.len(), 0);
+    };
+    let header = |crash: &mut Vec<u8>, count: usize| {
+        text(crash, "UE4CC-Windows-1");
+        text(crash, "UE4CC-Windows-1.ue4crash");
+        crash.extend(0_u32.to_le_bytes());
+        crash.extend(u32::try_from(count).unwrap().to_le_bytes());
+    };
+    header(&mut crash, 0);
+    for (number, (name, content)) in (0_u32..).zip(files) {
+        crash.extend(number.to_le_bytes());
+        text(&mut crash, name);
+        crash.extend(u32::try_from(content.len()).unwrap().to_le_bytes());
+        crash.extend(*content);
+    }
+    header(&mut crash, files.len());
+    let mut zlib = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+    zlib.write_all(&crash).unwrap();
+    zlib.finish().unwrap()
+}
+
+#[test]
+fn a_crash_of_unreal_engine_is_an_event_with_files() {
+    let ingest = Ingest::start();
+    let context = format!(
+        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<FGenericCrashContext><RuntimeProperties>\
+         <UserName>bruno</UserName><GameName>UE4-&lt;Yet&gt;</GameName>\
+         <ErrorMessage>Access violation &amp; more</ErrorMessage></RuntimeProperties>\
+         <EngineData><RHI.RHIName>D3D11</RHI.RHIName></EngineData>\
+         <GameData><level>seven</level><__sentry>{{\"event_id\":\"{ID}\",\"release\":\"game@1\"}}</__sentry></GameData>\
+         </FGenericCrashContext>"
+    );
+    let crash = unreal_crash(&[
+        ("CrashContext.runtime-xml", context.as_bytes()),
+        ("Game.log", b"LogInit: started"),
+        ("UE4Minidump.dmp", b"MDMP\x93\xa7\0\0"),
+    ]);
+    let path = ingest.path(&format!("unreal/{}/", ingest.key()));
+    let from = format!("{path}?AppID=CrashReporter&UserID=login%7Cepic%7Cmachine");
+    let answer = ingest.server.post(&from, &[], &crash);
+    assert_eq!(
+        (answer.status, answer.text()),
+        (200, "9ec79c33-ec99-42ab-8353-589fcb2e04dc".to_owned())
+    );
+    let stored = ingest.event(ID);
+    assert_eq!(stored["level"], "fatal");
+    assert_eq!(stored["release"], "game@1");
+    assert_eq!(stored["user"]["id"], "login");
+    assert_eq!(stored["user"]["username"], "bruno");
+    assert_eq!(stored["contexts"]["unreal"]["GameName"], "UE4-<Yet>");
+    assert_eq!(stored["contexts"]["game"], json!({"level": "seven"}));
+    assert_eq!(stored["contexts"]["engine"]["RHI.RHIName"], "D3D11");
+    assert_eq!(stored["tags"]["machine_id"], "machine");
+    let files = ingest.api(&format!("events/{ID}/attachments/"));
+    let mut files: Vec<_> = files
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|file| {
+            (
+                file["name"].as_str().unwrap(),
+                file["type"].as_str().unwrap(),
+            )
+        })
+        .collect();
+    files.sort_unstable();
+    assert_eq!(
+        files,
+        [
+            ("CrashContext.runtime-xml", "event.attachment"),
+            ("Game.log", "event.attachment"),
+            ("UE4Minidump.dmp", "event.minidump"),
+        ]
+    );
+    for (wrong, status) in [(&b"nonsense"[..], 400), (&crash[..crash.len() / 2], 400)] {
+        let refused = ingest.server.post(&path, &[], wrong);
+        assert_eq!(refused.status, status);
+        assert!(refused.json()["detail"].is_string(), "{}", refused.text());
+    }
+    let elsewhere = ingest.path("unreal/0123456789abcdef0123456789abcdef/");
+    assert_eq!(ingest.server.post(&elsewhere, &[], &crash).status, 403);
+}
+
+#[test]
+fn a_method_that_an_endpoint_does_not_have_is_refused_with_a_reason() {
+    let ingest = Ingest::start();
+    let answer = ingest.server.get(&ingest.path("envelope/"), &[]);
+    assert_eq!(answer.status, 405);
+    assert_eq!(answer.header("allow"), Some("POST,OPTIONS"));
+    assert_eq!(answer.json()["detail"], "this endpoint does not take GET");
+}

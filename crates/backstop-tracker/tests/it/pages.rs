@@ -194,6 +194,46 @@ fn a_project_made_in_the_browser_has_a_dsn_and_how_to_use_it() {
 }
 
 #[test]
+fn what_mails_are_sent_about_is_changed_in_the_browser() {
+    let server = Server::start();
+    let project = server.project("shop");
+    let cookie = sign_in(&server);
+    let form = [
+        ("Cookie", cookie.as_str()),
+        ("Content-Type", "application/x-www-form-urlencoded"),
+    ];
+    let settings = || page(&server, "/acme/shop/settings/", &cookie).text();
+    assert!(settings().contains("100 events of an issue within 60 minutes"));
+    let path = "/acme/shop/alerts/";
+    let added = server.post(path, &form, b"about=frequency&events=7&minutes=2");
+    assert_eq!(added.header("location"), Some("/acme/shop/settings/"));
+    assert!(settings().contains("7 events of an issue within 2 minutes"));
+
+    for (wrong, status, word) in [
+        (&b"about=frequency&events=7&minutes=2"[..], 409, "already"),
+        (b"about=frequency&events=x&minutes=2", 400, "not a number"),
+        (b"about=frequency&events=7&minutes=2000", 400, "1440"),
+    ] {
+        let refused = server.post(path, &form, wrong);
+        assert_eq!(refused.status, status);
+        let text = refused.text();
+        assert!(text.contains(word), "{text}");
+        assert!(text.contains("One more mail"), "the form is still there");
+    }
+
+    let list = ["alert", "list", "shop", "--org", "acme", "--json"];
+    let list: Value = serde_json::from_str(&says(&list, server.data.path())).unwrap();
+    let id = list[3]["id"].as_i64().unwrap();
+    let remove = "/acme/shop/alerts/remove/";
+    let removed = server.post(remove, &form, format!("id={id}").as_bytes());
+    assert_eq!(removed.header("location"), Some("/acme/shop/settings/"));
+    assert!(!settings().contains("7 events of an issue"));
+    let again = server.post(remove, &form, format!("id={id}").as_bytes());
+    assert_eq!(again.status, 404);
+    assert_eq!(project["slug"], "shop");
+}
+
+#[test]
 fn a_password_can_be_set_and_used() {
     let server = Server::start();
     let cookie = sign_in(&server);

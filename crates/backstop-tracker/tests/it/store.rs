@@ -353,7 +353,10 @@ fn alerts_are_due_once_survive_a_restart_and_are_sent_once() {
 fn a_threshold_is_told_once_in_its_time() {
     let mut bench = Bench::new();
     for rule in bench.store.alert_rules(bench.project.id).unwrap() {
-        bench.store.delete_alert_rule(rule.id).unwrap();
+        bench
+            .store
+            .delete_alert_rule(rule.project, rule.id)
+            .unwrap();
     }
     let kind = AlertKind::Frequency {
         events: 5,
