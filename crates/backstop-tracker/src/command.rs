@@ -386,8 +386,7 @@ fn project_json(project: &Project, public_url: &str) -> serde_json::Value {
 }
 
 fn token_create(args: &TokenCreateArgs) -> Result<ExitCode> {
-    let store = open_existing(&args.data)?;
-    let token = store.create_token("command line", &args.scope, now())?;
+    let token = open(&args.data)?.create_token("command line", &args.scope, now())?;
     if args.json {
         return print(json!({ "token": token.expose(), "scopes": args.scope }));
     }

@@ -15,11 +15,28 @@ use backstop_capture::{Policy, Snapshot, Values};
 /// How long the variables of one place are not read again.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// How many places are told apart; two that share a number share the pause.
+/// How many places are told apart at a time, in sets of [`WAYS`].
 const PLACES: usize = 512;
+const WAYS: usize = 8;
 
-/// When variables were last read at each place, in milliseconds since [`start`], plus one.
-static LAST: [AtomicU64; PLACES] = [const { AtomicU64::new(0) }; PLACES];
+static SEEN: [Seen; PLACES] = [const { Seen::nothing() }; PLACES];
+
+/// A place whose variables were read.
+struct Seen {
+    /// The place's number; 0 is none.
+    place: AtomicU64,
+    /// When they were read, in milliseconds since [`start`], plus one; 0 is never.
+    last: AtomicU64,
+}
+
+impl Seen {
+    const fn nothing() -> Seen {
+        Seen {
+            place: AtomicU64::new(0),
+            last: AtomicU64::new(0),
+        }
+    }
+}
 
 /// Debug mode: variables of every error.
 static ALWAYS: AtomicBool = AtomicBool::new(false);
@@ -80,17 +97,35 @@ fn start() -> Instant {
 fn is_due(place: &Location<'_>, now: Duration) -> bool {
     let mut hasher = DefaultHasher::new();
     (place.file(), place.line(), place.column()).hash(&mut hasher);
-    let slot = usize::try_from(hasher.finish() % PLACES as u64).unwrap_or(0);
+    is_due_at(hasher.finish() | 1, now)
+}
+
+fn is_due_at(place: u64, now: Duration) -> bool {
+    let set = usize::try_from((place >> 1) % (PLACES / WAYS) as u64).unwrap_or(0);
+    let ways = &SEEN[set * WAYS..][..WAYS];
     let now = u64::try_from(now.as_millis()).unwrap_or(u64::MAX - 1) + 1;
     let pause = u64::try_from(PAUSE.as_millis()).unwrap_or(u64::MAX);
-    let last = LAST[slot].load(Ordering::Relaxed);
-    if last != 0 && now < last.saturating_add(pause) {
-        return false;
+    let take = |seen: &Seen| {
+        let last = seen.last.load(Ordering::Relaxed);
+        let is_over = last == 0 || now >= last.saturating_add(pause);
+        // Of two threads that come at once, one reads.
+        is_over
+            && seen
+                .last
+                .compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+    };
+    let known = |seen: &&Seen| seen.place.load(Ordering::Relaxed) == place;
+    if let Some(own) = ways.iter().find(known) {
+        return take(own);
     }
-    // Of two threads that come at once, one reads.
-    LAST[slot]
-        .compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed)
-        .is_ok()
+    // A new place takes the room of one whose pause is over. More than fit fail within a pause only
+    // where all is on fire; then the later ones have their stack without variables.
+    let free = ways.iter().find(|seen| take(seen));
+    if let Some(free) = free {
+        free.place.store(place, Ordering::Relaxed);
+    }
+    free.is_some()
 }
 
 #[cfg(test)]
@@ -105,6 +140,18 @@ mod tests {
         assert!(!is_due(place, at + PAUSE / 2));
         assert!(is_due(place, at + PAUSE));
         assert!(!is_due(place, at + PAUSE));
+    }
+
+    #[test]
+    fn places_do_not_take_each_others_turn() {
+        let places = |count: usize| (1..=count as u64).map(|n| n * 2 * (PLACES / WAYS) as u64 + 7);
+        let at = Duration::from_secs(200);
+        let due = places(WAYS + 1).filter(|place| is_due_at(*place, at));
+        assert_eq!(due.count(), WAYS);
+        let due = places(WAYS).filter(|place| is_due_at(*place, at + PAUSE / 2));
+        assert_eq!(due.count(), 0);
+        let due = places(WAYS + 1).filter(|place| is_due_at(*place, at + PAUSE));
+        assert_eq!(due.count(), WAYS);
     }
 
     #[test]

@@ -105,6 +105,13 @@ async fn demo(args: &DemoArgs) -> Result<ExitCode> {
         |log: &[String]| table::rows(&store, project.id, since, &attempts, log, &config.mail_dir);
     let rows = wait_for_rows(find, &shop.lines).await?;
 
+    if rows.iter().any(Row::is_bare) {
+        // For example a binary that was copied without the `.dwp` beside it.
+        eprintln!(
+            "backstop: not every variable could be read. {}",
+            backstop_capture::doctor()
+        );
+    }
     if args.once {
         let fine = rows.iter().all(Row::is_fine);
         if args.json {
@@ -232,7 +239,7 @@ async fn wait_for_rows(
     loop {
         lines.extend(log.try_iter());
         let rows = find(&lines)?;
-        if rows.iter().all(Row::is_fine) || Instant::now() > deadline {
+        if rows.iter().all(Row::has_arrived) || Instant::now() > deadline {
             return Ok(rows);
         }
         tokio::time::sleep(Duration::from_millis(50)).await;

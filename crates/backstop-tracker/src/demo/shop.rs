@@ -84,13 +84,9 @@ async fn home() -> Html<&'static str> {
 }
 
 /// The database server is overloaded: somebody else holds the lock.
-async fn place_order(
-    State(shop): State<Shop>,
-    UrlPath(number): UrlPath<u32>,
-) -> Result<&'static str> {
+async fn place_order(State(shop): State<Shop>, UrlPath(number): UrlPath<u32>) -> Result<String> {
     let order = order(number);
-    save(&shop.database, &order)?;
-    Ok("Thank you for your order.\n")
+    save(&shop.database, &order)
 }
 
 fn order(number: u32) -> Order {
@@ -113,7 +109,7 @@ fn order(number: u32) -> Order {
     }
 }
 
-fn save(database: &Path, order: &Order) -> Result<()> {
+fn save(database: &Path, order: &Order) -> Result<String> {
     let connection = rusqlite::Connection::open(database)?;
     connection.busy_timeout(DATABASE_PATIENCE)?;
     let total = order
@@ -125,7 +121,10 @@ fn save(database: &Path, order: &Order) -> Result<()> {
         "INSERT INTO orders (number, customer, cents) VALUES (?1, ?2, ?3)",
         (order.number, &order.customer, total as i64),
     )?;
-    Ok(())
+    let (number, customer) = (order.number, &order.customer);
+    Ok(format!(
+        "Thank you, {customer}: order {number} is {total} cents.\n"
+    ))
 }
 
 /// The file system is full.

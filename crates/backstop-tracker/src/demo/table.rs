@@ -33,6 +33,14 @@ struct Seen {
 }
 
 impl Row {
+    /// Says whether all that there will be is there: an issue with its mail, or the line in the log.
+    pub(super) fn has_arrived(&self) -> bool {
+        match self.is_ours {
+            true => self.issue.is_some() && self.mail.is_some(),
+            false => self.logged,
+        }
+    }
+
     /// Says whether the failure is where it belongs: ours in an issue with frames, variables and one
     /// mail, the client's in the log and nowhere else.
     pub(super) fn is_fine(&self) -> bool {
@@ -42,6 +50,13 @@ impl Row {
             }
             None => !self.is_ours && self.logged && self.mail.is_none(),
         }
+    }
+
+    /// Says whether the stack or its variables could not be read.
+    pub(super) fn is_bare(&self) -> bool {
+        self.issue
+            .as_ref()
+            .is_some_and(|issue| issue.frames == 0 || issue.variables == 0)
     }
 }
 

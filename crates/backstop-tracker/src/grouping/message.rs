@@ -33,7 +33,8 @@ pub(super) fn proven_template(event: &Event, text: &str, literals: Option<&str>)
     if data.is_empty() {
         return template;
     }
-    replace_words(&template, |word| data.contains(&word))
+    // A request with `state=failed` does not make every "payment failed" one with the others.
+    replace_words(&template, |word| is_data_like(word) && data.contains(&word))
 }
 
 /// The templates in which one word each is left open.
@@ -214,6 +215,14 @@ mod tests {
         assert_eq!(
             proven_template(&event, text, None),
             "no feed for <word> at <num>"
+        );
+        event.request = Some(Request {
+            query_string: Some(json!("feed=amber&state=failed")),
+            ..Request::default()
+        });
+        assert_eq!(
+            proven_template(&event, "feed amber failed", None),
+            "feed <word> failed"
         );
     }
 

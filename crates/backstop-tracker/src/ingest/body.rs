@@ -245,7 +245,7 @@ fn inflate_deflate(wire: &[u8], share: Share) -> Result<Held, Refusal> {
 /// # Errors
 ///
 /// 400 if it is none, 413 if it becomes too large.
-pub(super) fn inflate_zlib(held: Held) -> Result<Held, Refusal> {
+pub(super) fn inflate_zlib(held: &Held) -> Result<Held, Refusal> {
     let share = held.share.memory.share();
     let decoder = flate2::bufread::ZlibDecoder::new(held.bytes.as_slice());
     inflate(decoder, held.bytes.len(), share).map_err(|refusal| match refusal.status() {

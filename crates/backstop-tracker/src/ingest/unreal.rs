@@ -51,7 +51,7 @@ pub(super) async fn unreal(
     let held = decode(&head, held.map_err(counted)?).await;
     let held = held.map_err(counted)?;
     let files = blocking(move || {
-        let held = body::inflate_zlib(held)?;
+        let held = body::inflate_zlib(&held)?;
         files_of(&held.bytes).ok_or_else(|| Refusal::bad("the crash file is broken"))
     });
     let files = files.await?.map_err(counted)?;

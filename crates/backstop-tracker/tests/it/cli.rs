@@ -293,7 +293,6 @@ fn a_command_that_only_looks_makes_no_store() {
         &["check"],
         &["group", "--project", "shop"],
         &["user", "sign-in", "ann@example.com"],
-        &["token", "create"],
         &["alert", "list", "shop"],
     ] {
         let output = backstop(command, &missing);
