@@ -282,6 +282,7 @@ struct Gdb {
     recovered: u32,
     missing: u32,
     marked: u32,
+    filled: u32,
     more: u32,
 }
 
@@ -331,7 +332,10 @@ impl Tables {
             } else if matches!(var.state.as_str(), "Stale") {
                 row.marked += 1;
             } else if values.iter().any(|(_, raw)| is_same(&var.raw, raw)) {
-                row.same += 1;
+                // gdb takes bytes that a location does not describe to be 0.
+                let has_hole = var.origin != "Memory" && var.text.contains("<optimised out>");
+                let column = if has_hole { &mut row.filled } else { &mut row.same };
+                *column += 1;
             } else if var.raw.is_empty() && !raw.is_empty() {
                 row.missing += 1;
                 self.notes.insert(format!(
@@ -466,11 +470,11 @@ impl Tables {
         )?;
         writeln!(
             out,
-            "| profile | both list | gdb has the whole value | same bytes | other bytes | register lost | recovered from a call | marked stale | gdb only | only here |"
+            "| build | both list | gdb has the whole value | same bytes | other bytes | register lost | recovered from a call | marked stale | partly there, 0 in gdb | gdb only | only here |"
         )?;
         writeln!(
             out,
-            "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"
+            "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"
         )?;
         for Build { name: profile, .. } in BUILDS {
             let Some(row) = self.gdb.get(profile) else {
@@ -478,7 +482,7 @@ impl Tables {
             };
             writeln!(
                 out,
-                "| {profile} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
+                "| {profile} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
                 row.listed,
                 row.real,
                 row.same,
@@ -486,6 +490,7 @@ impl Tables {
                 row.lost,
                 row.recovered,
                 row.marked,
+                row.filled,
                 row.missing,
                 row.more
             )?;
@@ -496,7 +501,7 @@ impl Tables {
         )?;
         writeln!(
             out,
-            "| profile | values | shown with the same text | ok with another text | moved or dropped but ok | async values | async shown | of these by location alone |"
+            "| build | values | shown with the same text | ok with another text | moved or dropped but ok | async values | async shown | of these by location alone |"
         )?;
         writeln!(out, "| --- | --- | --- | --- | --- | --- | --- | --- |")?;
         for Build { name: profile, .. } in BUILDS {
