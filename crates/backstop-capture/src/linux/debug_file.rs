@@ -75,9 +75,13 @@ struct Symbol {
 }
 
 impl DebugFile {
-    /// Opens the debug information of the object file at `path`.
-    pub(crate) fn open(path: &Path) -> Option<DebugFile> {
+    /// Opens the debug information of the object file at `path`, which was loaded with a build id.
+    pub(crate) fn open(path: &Path, id: Option<&[u8]>) -> Option<DebugFile> {
         let own = open_elf(path)?;
+        // The file may have been replaced since it was loaded.
+        if id.is_some() && own.build_id().ok().flatten() != id {
+            return None;
+        }
         let separate = if has_dwarf(&own) {
             None
         } else {
