@@ -1,7 +1,8 @@
 //! Compares what is captured with a debugger and with the programs' own `{:?}`.
 //!
 //! Run in this directory: `cargo run --bin report [BUILD …]`; it needs `gdb` and writes
-//! `docs/capture.md` of the repository with the tables it prints. With `values` among the
+//! `docs/capture.md` of the repository with the tables it prints; rows of builds that were not
+//! asked for stay there as they are. With `values` among the
 //! arguments no debugger is started and nothing is written.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -76,17 +77,18 @@ fn main() {
         }
         eprintln!("{profile}: done");
     }
-    let text = tables.text();
-    println!("{text}");
-    if !with_gdb {
-        return;
-    }
     let path = root.join("../../../docs/capture.md");
-    let Ok(old) = std::fs::read_to_string(&path) else {
-        return;
-    };
-    if let Some((before, rest)) = old.split_once(BEGIN)
-        && let Some((_, after)) = rest.split_once(END)
+    let old = std::fs::read_to_string(&path).unwrap_or_default();
+    let parts = old.split_once(BEGIN).and_then(|(before, rest)| {
+        let (written, after) = rest.split_once(END)?;
+        Some((before, written, after))
+    });
+    let text = tables.text(parts.map_or("", |(_, written, _)| written));
+    println!("{text}\n### Every difference\n");
+    for note in &tables.notes {
+        println!("- `{}`", note.replace('`', "'"));
+    }
+    if let Some((before, _, after)) = parts.filter(|_| with_gdb)
         && let Err(error) = std::fs::write(&path, format!("{before}{BEGIN}\n{text}{END}{after}"))
     {
         eprintln!("{}: {error}", path.display());
@@ -324,7 +326,7 @@ impl Tables {
                 continue;
             };
             row.real += 1;
-            if var.state == "RegisterLost" {
+            if var.state == "RegisterLost" || var.text.contains("<register not recoverable>") {
                 row.lost += 1;
             } else if var.origin == "Caller" {
                 // gdb shows what a callee left in the register.
@@ -455,14 +457,15 @@ impl Tables {
         }
     }
 
-    fn text(&self) -> String {
+    /// The tables, with what was written of other builds before.
+    fn text(&self, written: &str) -> String {
         let mut out = String::new();
         // Writing to a string does not fail.
-        let _ = self.write(&mut out);
+        let _ = self.write(&mut out, written);
         out
     }
 
-    fn write(&self, out: &mut String) -> std::fmt::Result {
+    fn write(&self, out: &mut String, written: &str) -> std::fmt::Result {
         writeln!(
             out,
             "\n### In-app variables of {} programs against gdb, stopped at the same instruction\n",
@@ -478,6 +481,7 @@ impl Tables {
         )?;
         for Build { name: profile, .. } in BUILDS {
             let Some(row) = self.gdb.get(profile) else {
+                keep(out, written, "### In-app", &format!("| {profile} |"))?;
                 continue;
             };
             writeln!(
@@ -506,6 +510,7 @@ impl Tables {
         writeln!(out, "| --- | --- | --- | --- | --- | --- | --- | --- |")?;
         for Build { name: profile, .. } in BUILDS {
             let Some(row) = self.truth.get(profile) else {
+                keep(out, written, "### Values", &format!("| {profile} |"))?;
                 continue;
             };
             writeln!(
@@ -525,6 +530,7 @@ impl Tables {
         writeln!(out, "\n### States of all in-app variables\n")?;
         for Build { name: profile, .. } in BUILDS {
             let Some(row) = self.truth.get(profile) else {
+                keep(out, written, "### States", &format!("- {profile}:"))?;
                 continue;
             };
             let states: Vec<String> = row
@@ -534,11 +540,17 @@ impl Tables {
                 .collect();
             writeln!(out, "- {profile}: {}", states.join(", "))?;
         }
-        writeln!(out, "\n### Every difference\n")?;
-        for note in &self.notes {
-            writeln!(out, "- `{}`", note.replace('`', "'"))?;
-        }
         Ok(())
+    }
+}
+
+/// Writes a row again that was in a table before.
+fn keep(out: &mut String, written: &str, table: &str, row: &str) -> std::fmt::Result {
+    let (_, rows) = written.split_once(table).unwrap_or_default();
+    let end = rows.find("\n###").unwrap_or(rows.len());
+    match rows[..end].lines().find(|line| line.starts_with(row)) {
+        Some(line) => writeln!(out, "{line}"),
+        None => Ok(()),
     }
 }
 
