@@ -12,7 +12,8 @@ static OWN: Mutex<[Option<PathBuf>; DIRECTORIES_MAX]> =
 
 /// Adds a directory of separate debug files: `<directory>/.build-id/ab/cdef….debug`.
 ///
-/// Up to 16 can be added; more are ignored. It is searched before `/usr/lib/debug`. Call it at start, before anything is captured:
+/// For shared libraries nothing but names is read of the debug files in `/usr/lib/debug`, unless
+/// that is added here. Up to 16 can be added; more are ignored. It is searched before `/usr/lib/debug`. Call it at start, before anything is captured:
 /// what was looked for and not found is not looked for again.
 ///
 /// # Example

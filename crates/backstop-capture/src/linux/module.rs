@@ -82,7 +82,9 @@ impl Module {
             Build::Id(id) => Some(id.as_slice()),
             Build::File(_) => None,
         };
-        self.debug.get(|| DebugFile::open(&self.path, id)).as_ref()
+        let is_library = !self.name.is_empty();
+        let open = || DebugFile::open(&self.path, id, is_library);
+        self.debug.get(open).as_ref()
     }
 }
 
