@@ -348,3 +348,33 @@ fn another_build_is_loaded_at_the_same_place() {
         }
     }
 }
+
+#[test]
+fn a_moved_value_is_marked_wherever_the_optimiser_left_it() {
+    let workshop = Workshop::open("moved");
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/programs/moved.rs");
+    for (name, flags) in [("moved-dev.so", &["-g"][..]), ("moved.so", &["-g", "-O"])] {
+        let library = workshop.compile_from(Path::new(source), name, flags);
+        let frames = frames_of(&library);
+        let frame = frames
+            .iter()
+            .find(|frame| frame.vars.iter().any(|variable| variable.name == "e"))
+            .unwrap_or_else(|| panic!("no frame has it: {frames:#?}"));
+        let state = |name: &str| {
+            let variable = frame.vars.iter().find(|variable| variable.name == name);
+            variable.map(|variable| variable.state)
+        };
+        for gone in ["a", "c", "d"] {
+            assert!(
+                state(gone).is_none_or(|state| state >= State::MaybeMoved),
+                "{name} {gone}: {:?}",
+                state(gone)
+            );
+        }
+        assert_eq!(
+            state("b"),
+            Some(State::Ok),
+            "{name}: nothing else is marked"
+        );
+    }
+}
