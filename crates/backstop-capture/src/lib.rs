@@ -30,14 +30,23 @@
 //!
 //! | | dev build | release with `debug = "full"` |
 //! | --- | --- | --- |
-//! | functions, files, lines, inlined calls | yes | yes |
-//! | variables of plain functions | all in scope | those the optimiser left somewhere |
+//! | functions, files, lines, inlined calls | yes | yes; a call can lose its line where the optimiser merged several exits of a function |
+//! | frames of crates without debug information, libraries of the distribution | names | names |
+//! | variables of plain functions | all in scope | those the optimiser left somewhere; the others say "optimised out" |
 //! | variables of async functions that live across an `.await` | yes | yes, from the future itself |
 //! | arguments and values whose register a callee overwrote | recovered where the code before the call proves them, else said so | the same |
 //! | arguments of inlined calls that were optimised out | | no |
 //! | moved or dropped owning values | marked, by what unwinding would drop | marked; more than need be |
+//! | variables that the compiler describes wrongly | | shown as described, as a debugger does; see below |
+//! | stack slots of an earlier poll of a future | marked as stale | marked as stale |
 //! | anything with `panic = "abort"` | owning values are all marked | owning values are all marked |
 //! | trait objects of types without debug information | no | no |
+//! | secrets, by name, type and content | hidden | hidden |
+//!
+//! Optimised code can be described wrongly: a register that already has the next value, or a
+//! store that was put off until after the call. Nothing in the debug information tells, so such
+//! a value looks like any other. `docs/capture.md` of the repository counts them on a corpus of
+//! programs, build by build, and says what a capture costs.
 //!
 //! The debug information may be in the program, in a `.dwp` package beside it, behind a
 //! `.gnu_debuglink`, or in a build-id directory ([`debug_directory`]); DWARF 4 or 5, compressed

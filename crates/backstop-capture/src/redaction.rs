@@ -136,15 +136,18 @@ impl Redaction {
     /// Says whether a variable, field or map entry of this name is hidden.
     pub fn hides_name(&self, name: &str) -> bool {
         const LONG: usize = 8; // Long words are not parts of other words.
-        let lower = name.to_lowercase();
-        if HARMLESS.contains(&lower.as_str()) {
+        if HARMLESS.iter().any(|harmless| is_lower_of(harmless, name)) {
             return false;
         }
-        let words = words(name);
-        self.names.iter().any(|hidden| {
-            words.iter().any(|word| word == hidden)
-                || (hidden.len() >= LONG && lower.replace(['_', '-'], "").contains(hidden.as_str()))
-        })
+        let is_hidden = |word| self.names.iter().any(|hidden| is_lower_of(hidden, word));
+        if words(name).any(is_hidden) {
+            return true;
+        }
+        let mut long = self.names.iter().filter(|hidden| hidden.len() >= LONG);
+        name.len() >= LONG && {
+            let joined = name.to_lowercase().replace(['_', '-'], "");
+            long.any(|hidden| joined.contains(hidden.as_str()))
+        }
     }
 
     /// Says whether a value of this type is hidden.
@@ -156,8 +159,7 @@ impl Redaction {
             if hidden.contains("::") {
                 own.starts_with(hidden.as_str())
             } else {
-                let hidden = words(hidden);
-                words(last).windows(hidden.len()).any(|part| part == hidden)
+                has_words(last, hidden)
             }
         })
     }
@@ -175,23 +177,59 @@ impl Redaction {
     }
 }
 
-/// The words of `snake_case`, `kebab-case`, `camelCase` and `Header-Case` names, in lower case.
-fn words(name: &str) -> Vec<String> {
-    let mut words = vec![String::new()];
-    let mut previous_lower = false;
-    for c in name.chars() {
-        if !c.is_alphanumeric() || (c.is_uppercase() && previous_lower) {
-            words.push(String::new());
+/// The words of `snake_case`, `kebab-case`, `camelCase` and `Header-Case` names.
+///
+/// This is asked for each name and type of each value, so nothing is allocated.
+fn words(name: &str) -> impl Iterator<Item = &str> + Clone {
+    let parts = name.split(|c: char| !c.is_alphanumeric());
+    parts.flat_map(camel_words).filter(|word| !word.is_empty())
+}
+
+fn camel_words(part: &str) -> impl Iterator<Item = &str> + Clone {
+    let mut rest = part;
+    std::iter::from_fn(move || {
+        let mut previous_lower = false;
+        let end = rest.char_indices().find(|(_, c)| {
+            let begins = c.is_uppercase() && previous_lower;
+            previous_lower = c.is_lowercase();
+            begins
+        });
+        let (word, after) = rest.split_at(end.map_or(rest.len(), |(at, _)| at));
+        rest = after;
+        (!word.is_empty()).then_some(word)
+    })
+}
+
+/// Whether the words of a name follow one another in another name.
+fn has_words(name: &str, wanted: &str) -> bool {
+    let mut from = words(name);
+    words(wanted).next().is_some()
+        && loop {
+            let mut here = from.clone();
+            let same = |word| here.next().is_some_and(|own| lower(own).eq(lower(word)));
+            if words(wanted).all(same) {
+                break true;
+            }
+            if from.next().is_none() {
+                break false;
+            }
         }
-        if c.is_alphanumeric() {
-            words
-                .last_mut()
-                .expect("there is always a word")
-                .extend(c.to_lowercase());
-        }
-        previous_lower = c.is_lowercase();
-    }
-    words
+}
+
+fn is_lower_of(text: &str, word: &str) -> bool {
+    // A letter has no more bytes in one case than four times those in the other.
+    text.len() <= word.len() * 4 && text.chars().eq(lower(word))
+}
+
+fn lower(word: &str) -> impl Iterator<Item = char> {
+    word.chars().flat_map(|c| {
+        let (ascii, other) = if c.is_ascii() {
+            (Some(c.to_ascii_lowercase()), None)
+        } else {
+            (None, Some(c.to_lowercase()))
+        };
+        ascii.into_iter().chain(other.into_iter().flatten())
+    })
 }
 
 /// `scheme://user:password@host`.
@@ -288,9 +326,27 @@ mod tests {
             "tokenizer",
             "cache_key",
             "keys",
+            "",
+            "__",
         ] {
             assert!(!redaction.hides_name(name), "{name}");
         }
+    }
+
+    #[test]
+    fn words_of_names() {
+        let words = |name| words(name).collect::<Vec<_>>();
+        assert_eq!(words("api_key"), ["api", "key"]);
+        assert_eq!(words("apiKey"), ["api", "Key"]);
+        assert_eq!(words("X-Api-Key"), ["X", "Api", "Key"]);
+        assert_eq!(words("HTTPServer2x"), ["HTTPServer2x"]);
+        assert_eq!(words("größeÄnderung"), ["größe", "Änderung"]);
+        assert_eq!(words("__a__b"), ["a", "b"]);
+        assert!(words("").is_empty() && words("_-").is_empty());
+        assert!(has_words("MyPrivateKeyPair", "PrivateKey"));
+        assert!(has_words("private_key", "PrivateKey"));
+        assert!(!has_words("PrivateMonkey", "PrivateKey"));
+        assert!(!has_words("Private", "PrivateKey") && !has_words("Private", ""));
     }
 
     #[test]

@@ -1,7 +1,8 @@
 //! Compares what is captured with a debugger and with the programs' own `{:?}`.
 //!
 //! Run in this directory: `cargo run --bin report [BUILD …]`; it needs `gdb` and writes
-//! `docs/capture.md` of the repository with the tables it prints. With `values` among the
+//! `docs/capture.md` of the repository with the tables it prints; rows of builds that were not
+//! asked for stay there as they are. With `values` among the
 //! arguments no debugger is started and nothing is written.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -76,17 +77,18 @@ fn main() {
         }
         eprintln!("{profile}: done");
     }
-    let text = tables.text();
-    println!("{text}");
-    if !with_gdb {
-        return;
-    }
     let path = root.join("../../../docs/capture.md");
-    let Ok(old) = std::fs::read_to_string(&path) else {
-        return;
-    };
-    if let Some((before, rest)) = old.split_once(BEGIN)
-        && let Some((_, after)) = rest.split_once(END)
+    let old = std::fs::read_to_string(&path).unwrap_or_default();
+    let parts = old.split_once(BEGIN).and_then(|(before, rest)| {
+        let (written, after) = rest.split_once(END)?;
+        Some((before, written, after))
+    });
+    let text = tables.text(parts.map_or("", |(_, written, _)| written));
+    println!("{text}\n### Every difference\n");
+    for note in &tables.notes {
+        println!("- `{}`", note.replace('`', "'"));
+    }
+    if let Some((before, _, after)) = parts.filter(|_| with_gdb)
         && let Err(error) = std::fs::write(&path, format!("{before}{BEGIN}\n{text}{END}{after}"))
     {
         eprintln!("{}: {error}", path.display());
@@ -282,6 +284,7 @@ struct Gdb {
     recovered: u32,
     missing: u32,
     marked: u32,
+    filled: u32,
     more: u32,
 }
 
@@ -323,7 +326,7 @@ impl Tables {
                 continue;
             };
             row.real += 1;
-            if var.state == "RegisterLost" {
+            if var.state == "RegisterLost" || var.text.contains("<register not recoverable>") {
                 row.lost += 1;
             } else if var.origin == "Caller" {
                 // gdb shows what a callee left in the register.
@@ -331,7 +334,10 @@ impl Tables {
             } else if matches!(var.state.as_str(), "Stale") {
                 row.marked += 1;
             } else if values.iter().any(|(_, raw)| is_same(&var.raw, raw)) {
-                row.same += 1;
+                // gdb takes bytes that a location does not describe to be 0.
+                let has_hole = var.origin != "Memory" && var.text.contains("<optimised out>");
+                let column = if has_hole { &mut row.filled } else { &mut row.same };
+                *column += 1;
             } else if var.raw.is_empty() && !raw.is_empty() {
                 row.missing += 1;
                 self.notes.insert(format!(
@@ -451,14 +457,15 @@ impl Tables {
         }
     }
 
-    fn text(&self) -> String {
+    /// The tables, with what was written of other builds before.
+    fn text(&self, written: &str) -> String {
         let mut out = String::new();
         // Writing to a string does not fail.
-        let _ = self.write(&mut out);
+        let _ = self.write(&mut out, written);
         out
     }
 
-    fn write(&self, out: &mut String) -> std::fmt::Result {
+    fn write(&self, out: &mut String, written: &str) -> std::fmt::Result {
         writeln!(
             out,
             "\n### In-app variables of {} programs against gdb, stopped at the same instruction\n",
@@ -466,19 +473,20 @@ impl Tables {
         )?;
         writeln!(
             out,
-            "| profile | both list | gdb has the whole value | same bytes | other bytes | register lost | recovered from a call | marked stale | gdb only | only here |"
+            "| build | both list | gdb has the whole value | same bytes | other bytes | register lost | recovered from a call | marked stale | partly there, 0 in gdb | gdb only | only here |"
         )?;
         writeln!(
             out,
-            "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"
+            "| --- | --- | --- | --- | --- | --- | --- | --- | --- | --- | --- |"
         )?;
         for Build { name: profile, .. } in BUILDS {
             let Some(row) = self.gdb.get(profile) else {
+                keep(out, written, "### In-app", &format!("| {profile} |"))?;
                 continue;
             };
             writeln!(
                 out,
-                "| {profile} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
+                "| {profile} | {} | {} | {} | {} | {} | {} | {} | {} | {} | {} |",
                 row.listed,
                 row.real,
                 row.same,
@@ -486,6 +494,7 @@ impl Tables {
                 row.lost,
                 row.recovered,
                 row.marked,
+                row.filled,
                 row.missing,
                 row.more
             )?;
@@ -496,11 +505,12 @@ impl Tables {
         )?;
         writeln!(
             out,
-            "| profile | values | shown with the same text | ok with another text | moved or dropped but ok | async values | async shown | of these by location alone |"
+            "| build | values | shown with the same text | ok with another text | moved or dropped but ok | async values | async shown | of these by location alone |"
         )?;
         writeln!(out, "| --- | --- | --- | --- | --- | --- | --- | --- |")?;
         for Build { name: profile, .. } in BUILDS {
             let Some(row) = self.truth.get(profile) else {
+                keep(out, written, "### Values", &format!("| {profile} |"))?;
                 continue;
             };
             writeln!(
@@ -520,6 +530,7 @@ impl Tables {
         writeln!(out, "\n### States of all in-app variables\n")?;
         for Build { name: profile, .. } in BUILDS {
             let Some(row) = self.truth.get(profile) else {
+                keep(out, written, "### States", &format!("- {profile}:"))?;
                 continue;
             };
             let states: Vec<String> = row
@@ -529,11 +540,17 @@ impl Tables {
                 .collect();
             writeln!(out, "- {profile}: {}", states.join(", "))?;
         }
-        writeln!(out, "\n### Every difference\n")?;
-        for note in &self.notes {
-            writeln!(out, "- `{}`", note.replace('`', "'"))?;
-        }
         Ok(())
+    }
+}
+
+/// Writes a row again that was in a table before.
+fn keep(out: &mut String, written: &str, table: &str, row: &str) -> std::fmt::Result {
+    let (_, rows) = written.split_once(table).unwrap_or_default();
+    let end = rows.find("\n###").unwrap_or(rows.len());
+    match rows[..end].lines().find(|line| line.starts_with(row)) {
+        Some(line) => writeln!(out, "{line}"),
+        None => Ok(()),
     }
 }
 

@@ -25,6 +25,8 @@ use super::unwind::Step;
 const FUNCTION_BYTES_MAX: u64 = 256 << 10;
 /// Places that are kept; a program fails at few different ones.
 const SITES_MAX: usize = 1 << 14;
+/// A module's address and one in its code: another library may be loaded at the same place later.
+type SiteKey = (usize, u64);
 /// Functions that hand an argument on unchanged, one to the next.
 const HANDED_ON_MAX: usize = 8;
 
@@ -90,11 +92,10 @@ impl Calls<'_> {
         if step.address == step.lookup {
             return None;
         }
-        static KNOWN: Mutex<Option<HashMap<u64, Option<Arc<Site>>>>> = Mutex::new(None);
+        static KNOWN: Mutex<Option<HashMap<SiteKey, Option<Arc<Site>>>>> = Mutex::new(None);
+        let key = (std::ptr::from_ref(step.module).addr(), step.address);
         let lock = || KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = lock()
-            .as_ref()
-            .and_then(|known| known.get(&step.address).cloned());
+        let known = lock().as_ref().and_then(|known| known.get(&key).cloned());
         known.unwrap_or_else(|| {
             let site = self.judge(step).map(Arc::new);
             let mut known = lock();
@@ -102,7 +103,7 @@ impl Calls<'_> {
             if known.len() >= SITES_MAX {
                 known.clear();
             }
-            known.insert(step.address, site.clone());
+            known.insert(key, site.clone());
             site
         })
     }

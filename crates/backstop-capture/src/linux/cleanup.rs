@@ -43,14 +43,15 @@ impl Cleanup {
         }
     }
 
-    /// How it is known that the value is alive, that is, that all of it would be dropped.
+    /// What a value owns, and whether it is known to be alive, that is, that all of it would be
+    /// dropped.
     pub(crate) fn proof(
         &self,
         ty: &'static Type,
         place: &Place,
         modules: &[&'static Module],
         memory: &Memory,
-    ) -> Option<Proof> {
+    ) -> Proof {
         let address = match place {
             Place::Memory(address) => Some(*address),
             Place::Composite(..) => None,
@@ -70,32 +71,45 @@ impl Cleanup {
             && pointers.iter().all(|(at, pointer)| {
                 self.0.touched.contains(pointer) || at.is_some_and(|at| self.0.loaded.contains(&at))
             });
-        (by_address || by_pointers).then(|| Proof {
+        Proof {
             address,
             by_address,
+            by_pointers,
             pointers: pointers.into_iter().map(|(_, pointer)| pointer).collect(),
-        })
+        }
     }
 }
 
-/// How it is known that a value is alive.
+/// What a value owns and how it is known to be alive, if it is.
 #[derive(Debug)]
 pub(crate) struct Proof {
     address: Option<u64>,
     /// The value itself would be dropped at its address, not only what it points at.
     by_address: bool,
+    /// All that it points at would be freed or released.
+    by_pointers: bool,
     pointers: Vec<u64>,
 }
 
 impl Proof {
+    pub(crate) fn holds(&self) -> bool {
+        self.by_address || self.by_pointers
+    }
+
     /// Whether another variable's proof may be about the same value: one was moved into the other.
-    pub(crate) fn is_shared_with(&self, other: &Proof) -> bool {
+    ///
+    /// Optimised code drops a moved value at either place, whatever the source says.
+    pub(crate) fn is_shared_with(&self, other: &Proof, optimised: bool) -> bool {
         let same_place = self.address.is_some() && self.address == other.address;
         let same_pointer = self
             .pointers
             .iter()
             .any(|pointer| other.pointers.contains(pointer));
-        same_place || !self.by_address && same_pointer
+        if optimised {
+            same_place || same_pointer
+        } else {
+            other.holds() && (same_place || !self.by_address && same_pointer)
+        }
     }
 }
 

@@ -52,7 +52,7 @@ pub(crate) struct Alive<'a> {
 }
 
 impl Alive<'_> {
-    /// How it is known that an owning value was not moved or dropped.
+    /// What an owning value has, and whether it is known that it was not moved or dropped.
     pub(crate) fn proof(&self, ty: &'static Type, place: &Place, memory: &Memory) -> Option<Proof> {
         let cleanup = self.cleanup.get_or_init(|| {
             let unwinding = self.step.unwinding.as_ref()?;
@@ -64,7 +64,7 @@ impl Alive<'_> {
                 memory,
             )
         });
-        cleanup.as_ref()?.proof(ty, place, self.modules, memory)
+        Some(cleanup.as_ref()?.proof(ty, place, self.modules, memory))
     }
 
     /// Keeps the proof of a variable, to compare those of others with.
@@ -74,15 +74,23 @@ impl Alive<'_> {
             .push((name.to_owned(), line, proof));
     }
 
+    /// Whether a variable owns something.
+    pub(crate) fn owns(&self, name: &str, line: Option<u32>) -> bool {
+        let claims = self.claims.borrow();
+        claims
+            .iter()
+            .any(|claim| claim.0 == name && claim.1 == line)
+    }
+
     /// Whether the proof of a variable may be about a value that another one has.
-    pub(crate) fn is_disputed(&self, name: &str, line: Option<u32>) -> bool {
+    pub(crate) fn is_disputed(&self, name: &str, line: Option<u32>, optimised: bool) -> bool {
         let claims = self.claims.borrow();
         let is_own = |claim: &&Claim| claim.0 == name && claim.1 == line;
         claims.iter().filter(is_own).any(|own| {
             claims
                 .iter()
                 .filter(|other| !is_own(other))
-                .any(|other| own.2.is_shared_with(&other.2))
+                .any(|other| own.2.is_shared_with(&other.2, optimised))
         })
     }
 }

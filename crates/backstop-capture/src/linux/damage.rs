@@ -21,6 +21,7 @@ use super::location::{Context, Place, locate};
 use super::memory::Memory;
 use super::registers::{COUNT, Registers};
 use super::render::Renderer;
+use super::ty::Kind;
 use super::{frames, module};
 use crate::{Limits, Redaction};
 
@@ -291,6 +292,36 @@ fn undamaged_seeds_have_everything() {
         assert!(functions >= 3 && dies > 80, "{functions} {dies}");
         assert!(units.iter().any(|unit| unit.has_variables()));
     }
+}
+
+#[test]
+fn an_array_of_itself_has_no_size() {
+    let mut seed = Seed::compile("itself", &["-Cdwarf-version=4"]);
+    let debug = open(seed.main.clone(), None);
+    let (start, array) = debug
+        .unit_offsets()
+        .iter()
+        .filter_map(|offset| Some((*offset, debug.unit(*offset)?)))
+        .find_map(|(start, unit)| {
+            let is_array = |offset: &gimli::UnitOffset| {
+                let entry = unit.die(*offset).entry();
+                entry.is_some_and(|entry| entry.tag() == gimli::DW_TAG_array_type)
+            };
+            Some((start, offsets(unit).into_iter().find(is_array)?))
+        })
+        .expect("the library has an array");
+    let (_, info) = seed
+        .main
+        .iter_mut()
+        .find(|(id, _)| *id == SectionId::DebugInfo)
+        .expect("it has debug information");
+    // The element's type follows the one byte that says what the entry has.
+    let element = start + array.0 + 1;
+    info[element..element + 4].copy_from_slice(&(array.0 as u32).to_le_bytes());
+    let unit = open(seed.main, None).unit(start).expect("it is whole");
+    let ty = unit.type_at(array);
+    assert!(matches!(&ty.kind, Kind::Array(Some(element), _) if element.ty().size == 0));
+    assert_eq!((ty.size, ty.owns()), (0, true));
 }
 
 #[test]

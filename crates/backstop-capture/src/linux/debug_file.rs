@@ -2,7 +2,7 @@
 //!
 //! Looked for in this order: the file itself; the file named by its `.gnu_debuglink`
 //! beside it, in `.debug` beside it and below `/usr/lib/debug`; the build-id directories of
-//! the user and there; a `.dwp` package beside the file for units that are split off.
+//! the user and there (for libraries, names only); a `.dwp` package beside the file for units that are split off.
 
 use std::collections::HashMap;
 use std::fs::File;
@@ -75,9 +75,16 @@ struct Symbol {
 }
 
 impl DebugFile {
-    /// Opens the debug information of the object file at `path`.
-    pub(crate) fn open(path: &Path) -> Option<DebugFile> {
+    /// Opens the debug information of the object file at `path`, which was loaded with a build id.
+    ///
+    /// Of a library for which a distribution has a debug file the symbols are enough: nobody
+    /// asks for the lines of the C library, and unpacking them takes 10 MB and 15 ms.
+    pub(crate) fn open(path: &Path, id: Option<&[u8]>, is_library: bool) -> Option<DebugFile> {
         let own = open_elf(path)?;
+        // The file may have been replaced since it was loaded.
+        if id.is_some() && own.build_id().ok().flatten() != id {
+            return None;
+        }
         let separate = if has_dwarf(&own) {
             None
         } else {
@@ -89,6 +96,11 @@ impl DebugFile {
             None => Found::Nothing,
         };
         let (debug_path, elf) = separate.unwrap_or_else(|| (path.to_owned(), own));
+        let symbols_only = |debug| is_library && is_distributed(debug);
+        if matches!(&found, Found::Separate(debug) if symbols_only(debug)) {
+            let dwarf = Dwarf::load(|_| Ok::<_, gimli::Error>(empty())).ok()?;
+            return Some(DebugFile::new(dwarf, None, Some(elf), Found::Nothing));
+        }
         let load = |id: SectionId| Ok::<_, gimli::Error>(section(&elf, id.name()));
         let mut dwarf = Dwarf::load(load).ok()?;
         dwarf.file_type = gimli::DwarfFileType::Main;
@@ -357,6 +369,12 @@ fn separate_file(path: &Path, elf: &Elf) -> Option<(PathBuf, Elf)> {
             (has_dwarf(&found) && same_build).then_some((candidate, found))
         })
         .next()
+}
+
+/// Whether a debug file is a distribution's, and not in a directory that the user named.
+fn is_distributed(debug: &Path) -> bool {
+    debug.starts_with(GLOBAL_DEBUG_DIR)
+        && !directories::own().iter().any(|own| debug.starts_with(own))
 }
 
 fn build_id_path(root: &Path, id: &[u8]) -> PathBuf {

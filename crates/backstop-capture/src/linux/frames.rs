@@ -11,15 +11,19 @@ use crate::{Frame, Package, Role};
 /// Addresses whose frames are kept; a program fails at few different places.
 const SITES_MAX: usize = 1 << 16;
 
-static SITES: Mutex<Option<HashMap<u64, Arc<[Frame]>>>> = Mutex::new(None);
+/// A module's address and one in its code: another library may be loaded at the same place later.
+type SiteKey = (usize, u64);
+
+static SITES: Mutex<Option<HashMap<SiteKey, Arc<[Frame]>>>> = Mutex::new(None);
 
 /// The frames at an address of the process, innermost first, without variables.
 pub(crate) fn at(module: &'static Module, lookup: u64) -> Arc<[Frame]> {
+    let key = (std::ptr::from_ref(module).addr(), lookup);
     let known = SITES
         .lock()
         .unwrap_or_else(PoisonError::into_inner)
         .as_ref()
-        .and_then(|sites| sites.get(&lookup).cloned());
+        .and_then(|sites| sites.get(&key).cloned());
     known.unwrap_or_else(|| {
         let site: Arc<[Frame]> = find(module, lookup).into();
         let mut sites = SITES.lock().unwrap_or_else(PoisonError::into_inner);
@@ -27,7 +31,7 @@ pub(crate) fn at(module: &'static Module, lookup: u64) -> Arc<[Frame]> {
         if sites.len() >= SITES_MAX {
             sites.clear();
         }
-        sites.insert(lookup, Arc::clone(&site));
+        sites.insert(key, Arc::clone(&site));
         site
     })
 }

@@ -43,6 +43,14 @@ pub(crate) struct VarDie {
     pub(crate) const_value: Option<AttributeValue<Slice>>,
 }
 
+impl VarDie {
+    /// Whether the variable is described as being at the same place all the time, as it is
+    /// without optimisation.
+    pub(crate) fn is_at_one_place(&self) -> bool {
+        self.const_value.is_none() && matches!(self.location, Some(AttributeValue::Exprloc(_)))
+    }
+}
+
 /// One function or inlined call at an address, and its open blocks.
 pub(crate) struct Level<'a> {
     pub(crate) die: Die,

@@ -1,9 +1,9 @@
 //! Reads this process's own memory without trusting a single address.
 //!
-//! Whole pages are copied by the kernel, which answers with an error where a plain
-//! load would end the process. Each page is read once per capture, so a capture has
-//! one view of a page even while other threads write. The stack is copied in larger pieces,
-//! because walking it needs a few words of each of its pages.
+//! Memory is copied by the kernel, which answers with an error where a plain load would end
+//! the process. For values, whole pages are copied, each at most once by a reader, so all values
+//! of a capture see one state of a page even while other threads write. Walking a stack has
+//! a reader of its own, which copies larger pieces, because it needs a few words of each page.
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
@@ -12,7 +12,8 @@ use std::sync::atomic::{AtomicU8, Ordering};
 use crate::State;
 
 const PAGE_BYTES: usize = 4096;
-/// What one piece of the stack has; a pipe takes this much at once on every system.
+/// What one piece of the stack has. A new pipe holds four times as much; to a user who has many
+/// pipes the kernel gives smaller ones, then the stack is read page by page.
 const PIECE_BYTES: usize = 4 * PAGE_BYTES;
 /// The copied part of a stack; what lies beyond is read page by page.
 const STACK_BYTES_MAX: usize = 1 << 20;
@@ -55,7 +56,7 @@ impl Pages {
     }
 }
 
-/// The pages read by one capture.
+/// Copies of this process's memory, up to a number of bytes.
 #[derive(Debug)]
 pub(crate) struct Memory {
     pages: RefCell<Pages>,
@@ -154,12 +155,13 @@ impl Memory {
                 pipe
             }
         };
-        // SAFETY: the kernel checks the source and answers EFAULT where it is not mapped.
+        // SAFETY: the call only reads, and the kernel checks the source: it answers EFAULT, or
+        // writes less, where it is not mapped.
         let written = unsafe { libc::write(pipe[1], address as *const libc::c_void, out.len()) };
         if written <= 0 {
             return false;
         }
-        // SAFETY: the destination is ours and has as many bytes as the call may write.
+        // SAFETY: `out` is borrowed mutably and has as many bytes as the call may write.
         let read = unsafe { libc::read(pipe[0], out.as_mut_ptr().cast(), out.len()) };
         read == out.len() as isize && written == read
     }
@@ -216,7 +218,7 @@ impl Drop for Memory {
     fn drop(&mut self) {
         if let Some(pipe) = self.pipe.get() {
             for descriptor in pipe {
-                // SAFETY: this reader opened the descriptor and nobody else knows it.
+                // SAFETY: this reader opened the descriptor, hands it to nobody, and ends here.
                 unsafe { libc::close(descriptor) };
             }
         }
@@ -235,7 +237,8 @@ fn copy_by_readv(process: libc::pid_t, address: u64, out: &mut [u8]) -> Result<b
         iov_base: address as *mut libc::c_void,
         iov_len: out.len(),
     };
-    // SAFETY: the destination is ours and has `iov_len` bytes; the source is checked by the kernel.
+    // SAFETY: both lists have the one entry that is told. `out` is borrowed mutably and has
+    // `iov_len` bytes; the source is only read, and the kernel answers where it is not mapped.
     let copied = unsafe { libc::process_vm_readv(process, &local, 1, &remote, 1, 0) };
     if copied >= 0 {
         return Ok(copied == out.len() as isize);

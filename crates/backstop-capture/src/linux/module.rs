@@ -3,13 +3,17 @@
 use std::ffi::{CStr, OsStr};
 use std::ops::Deref;
 use std::os::unix::ffi::OsStrExt;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use gimli::{BaseAddresses, EhFrame, EhFrameHdr, EndianSlice, LittleEndian, ParsedEhFrameHdr};
+use object::read::elf::NoteIterator;
 
 use super::debug_file::DebugFile;
 use super::lazy::Lazy;
+
+type Notes<'a> = NoteIterator<'a, object::elf::FileHeader64<object::LittleEndian>>;
 
 /// More loaded objects than any program has; a bound for the loop over them.
 const MODULES_MAX: usize = 4096;
@@ -25,8 +29,30 @@ pub(crate) struct Module {
     text: Vec<(u64, u64)>,
     /// All mapped ranges, as addresses of the process.
     mapped: Vec<(u64, u64)>,
+    /// What the loader calls it.
+    name: Vec<u8>,
+    build: Build,
+    /// The place of the index of the unwind tables.
+    unwind_header: Option<(u64, u64)>,
     unwind: Option<UnwindTable>,
     debug: Lazy<Option<DebugFile>>,
+}
+
+/// What tells two builds of a library apart that follow one another at the same place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+enum Build {
+    /// What the linker wrote into the loaded object.
+    Id(Vec<u8>),
+    /// Without an id: the state of the file; `None` for what is no file.
+    File(Option<Stamp>),
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    device: u64,
+    inode: u64,
+    bytes: u64,
+    changed: (i64, i64),
 }
 
 /// The unwind tables of a module, where the loader mapped them.
@@ -52,7 +78,13 @@ impl Module {
 
     /// The debug information, opened on first use.
     pub(crate) fn debug(&'static self) -> Option<&'static DebugFile> {
-        self.debug.get(|| DebugFile::open(&self.path)).as_ref()
+        let id = match &self.build {
+            Build::Id(id) => Some(id.as_slice()),
+            Build::File(_) => None,
+        };
+        let is_library = !self.name.is_empty();
+        let open = || DebugFile::open(&self.path, id, is_library);
+        self.debug.get(open).as_ref()
     }
 }
 
@@ -95,7 +127,7 @@ static LAST: Mutex<Option<(Counts, Arc<Loaded>)>> = Mutex::new(None);
 /// The modules that are loaded now.
 pub(crate) fn loaded() -> Arc<Loaded> {
     let mut counts: Option<Counts> = None;
-    // SAFETY: the callback follows the C signature and `counts` outlives the call.
+    // SAFETY: the callback is the one for a pointer to such counts, which outlive the call.
     unsafe { libc::dl_iterate_phdr(Some(note_counts), (&raw mut counts).cast()) };
     let mut last = LAST.lock().unwrap_or_else(PoisonError::into_inner);
     if let (Some(counts), Some((then, modules))) = (counts, &*last)
@@ -120,7 +152,8 @@ unsafe extern "C" fn note_counts(
 ) -> libc::c_int {
     // Loaders that do not count tell it by a shorter description.
     if size >= size_of::<libc::dl_phdr_info>() {
-        // SAFETY: the loader passes a valid description, and `loaded` its own variable.
+        // SAFETY: the loader passes a description that is valid during the call and, as was just
+        // checked, whole; `loaded` passes its own variable, which nobody else uses meanwhile.
         let (info, counts) = unsafe { (&*info, &mut *counts.cast::<Option<Counts>>()) };
         *counts = Some(Counts {
             added: info.dlpi_adds,
@@ -132,7 +165,7 @@ unsafe extern "C" fn note_counts(
 
 fn listed() -> Vec<&'static Module> {
     let mut seen: Vec<Seen> = Vec::new();
-    // SAFETY: the callback follows the C signature and `seen` outlives the call.
+    // SAFETY: the callback is the one for a pointer to such a list, which outlives the call.
     unsafe { libc::dl_iterate_phdr(Some(note), (&raw mut seen).cast()) };
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
     seen.into_iter()
@@ -152,42 +185,80 @@ struct Seen {
     bias: u64,
     text: Vec<(u64, u64)>,
     mapped: Vec<(u64, u64)>,
+    id: Option<Vec<u8>>,
     unwind_header: Option<(u64, u64)>,
+    unwind: Option<UnwindTable>,
 }
 
 impl Seen {
-    fn is(&self, module: &Module) -> bool {
-        // Two libraries can follow one another at the same place; their text differs then.
-        module.bias == self.bias && module.text == self.text
-    }
-
-    fn into_module(self) -> Module {
-        let path = if self.name.is_empty() {
+    fn path(&self) -> PathBuf {
+        if self.name.is_empty() {
             std::env::current_exe().unwrap_or_default()
         } else {
             PathBuf::from(OsStr::from_bytes(&self.name))
-        };
-        let unwind = self
-            .unwind_header
-            .and_then(|(address, len)| UnwindTable::at(address, len, &self.mapped));
+        }
+    }
+
+    fn build(&self) -> Build {
+        match &self.id {
+            Some(id) => Build::Id(id.clone()),
+            // The program itself cannot be loaded anew, whatever becomes of its file.
+            None if self.name.is_empty() => Build::File(None),
+            None => Build::File(Stamp::of(&self.path())),
+        }
+    }
+
+    /// Whether this is the module that was seen before, and not another one at its place.
+    fn is(&self, module: &Module) -> bool {
+        let same_place = module.bias == self.bias
+            && module.text == self.text
+            && module.mapped == self.mapped
+            && module.name == self.name
+            && module.unwind_header == self.unwind_header;
+        same_place && module.build == self.build()
+    }
+
+    fn into_module(self) -> Module {
         Module {
-            path,
+            path: self.path(),
+            build: self.build(),
+            name: self.name,
             bias: self.bias,
             text: self.text,
             mapped: self.mapped,
-            unwind,
+            unwind_header: self.unwind_header,
+            unwind: self.unwind,
             debug: Lazy::new(),
         }
     }
 }
 
+impl Stamp {
+    fn of(path: &Path) -> Option<Stamp> {
+        let file = std::fs::metadata(path).ok()?;
+        Some(Stamp {
+            device: file.dev(),
+            inode: file.ino(),
+            bytes: file.len(),
+            changed: (file.mtime(), file.mtime_nsec()),
+        })
+    }
+}
+
 /// Notes one loaded object for [`listed`].
+///
+/// The loader keeps the object while this runs, so what is mapped of it is read here.
 unsafe extern "C" fn note(
     info: *mut libc::dl_phdr_info,
-    _size: libc::size_t,
+    size: libc::size_t,
     seen: *mut libc::c_void,
 ) -> libc::c_int {
-    // SAFETY: the loader passes a valid description, and `listed` its own vector.
+    // No loader that the standard library runs with passes less.
+    if size < size_of::<libc::dl_phdr_info>() {
+        return 1;
+    }
+    // SAFETY: the loader passes a description that is valid during the call and, as was just
+    // checked, whole; `listed` passes its own vector, which nobody else uses meanwhile.
     let (info, seen) = unsafe { (&*info, &mut *seen.cast::<Vec<Seen>>()) };
     if seen.len() >= MODULES_MAX {
         return 1;
@@ -203,7 +274,7 @@ unsafe extern "C" fn note(
     let headers = if info.dlpi_phdr.is_null() {
         &[]
     } else {
-        // SAFETY: the loader says how many headers lie there, and keeps them mapped.
+        // SAFETY: the loader says how many headers lie there, and keeps them during the call.
         unsafe { std::slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum)) }
     };
     let mut object = Seen {
@@ -211,55 +282,114 @@ unsafe extern "C" fn note(
         bias: info.dlpi_addr,
         text: Vec::new(),
         mapped: Vec::new(),
+        id: None,
         unwind_header: None,
+        unwind: None,
     };
-    for header in headers {
+    let range = |header: &libc::Elf64_Phdr| {
         let start = info.dlpi_addr.wrapping_add(header.p_vaddr);
-        let range = (start, start.saturating_add(header.p_memsz));
+        (start, start.saturating_add(header.p_memsz))
+    };
+    let mut readable = Readable(Vec::new());
+    for header in headers
+        .iter()
+        .filter(|header| header.p_type == libc::PT_LOAD)
+    {
+        object.mapped.push(range(header));
+        if header.p_flags & libc::PF_X != 0 {
+            object.text.push(range(header));
+        }
+        if header.p_flags & libc::PF_R != 0 {
+            readable.0.push(range(header));
+        }
+    }
+    for header in headers {
+        let (start, end) = range(header);
         match header.p_type {
-            libc::PT_LOAD => {
-                object.mapped.push(range);
-                if header.p_flags & libc::PF_X != 0 {
-                    object.text.push(range);
-                }
+            libc::PT_GNU_EH_FRAME => object.unwind_header = Some((start, end - start)),
+            libc::PT_NOTE if object.id.is_none() => {
+                // SAFETY: the object is loaded during this call, and the bytes are copied.
+                let notes = unsafe { readable.bytes(start, end - start) };
+                object.id = notes.and_then(|notes| build_id(notes, header.p_align));
             }
-            libc::PT_GNU_EH_FRAME => object.unwind_header = Some((start, header.p_memsz)),
             _ => {}
         }
     }
+    object.unwind = object
+        .unwind_header
+        // SAFETY: the object is loaded now; later the table is used only for an address that a
+        // frame of a stack returns to, so for an object that is loaded then.
+        .and_then(|(start, len)| unsafe { UnwindTable::at(start, len, &readable) });
     seen.push(object);
     0
 }
 
+/// The build id among an object's notes.
+fn build_id(notes: &[u8], align: u64) -> Option<Vec<u8>> {
+    /// Ids have 8 to 64 bytes.
+    const ID_BYTES_MAX: usize = 64;
+    let endian = object::LittleEndian;
+    let mut notes = Notes::new(endian, align, notes).ok()?;
+    while let Ok(Some(note)) = notes.next() {
+        if note.name() == object::elf::ELF_NOTE_GNU
+            && note.n_type(endian) == object::elf::NT_GNU_BUILD_ID
+        {
+            let id = note.desc();
+            return (id.len() <= ID_BYTES_MAX).then(|| id.to_vec());
+        }
+    }
+    None
+}
+
 impl UnwindTable {
-    fn at(address: u64, len: u64, mapped: &[(u64, u64)]) -> Option<UnwindTable> {
-        let within = |address: u64| {
-            mapped
-                .iter()
-                .find(|(start, end)| (*start..*end).contains(&address))
-                .map(|(_, end)| end - address)
-        };
-        let len = len.min(within(address)?);
+    /// The tables whose index lies at an address.
+    ///
+    /// # Safety
+    ///
+    /// The object with these segments must be loaded now, and whenever the tables are used.
+    unsafe fn at(address: u64, len: u64, readable: &Readable) -> Option<UnwindTable> {
         let bases = BaseAddresses::default().set_eh_frame_hdr(address);
-        let header = EhFrameHdr::new(mapped_bytes(address, len), LittleEndian)
+        // SAFETY: the caller keeps the object loaded.
+        let header = unsafe { readable.bytes(address, len.min(readable.after(address)?)) }?;
+        let header = EhFrameHdr::new(header, LittleEndian)
             .parse(&bases, 8)
             .ok()?;
         let gimli::Pointer::Direct(frames) = header.eh_frame_ptr() else {
             return None;
         };
         // The section's length is not told; it ends with the segment at the latest.
-        let frames_len = within(frames)?;
+        // SAFETY: the caller keeps the object loaded.
+        let section = unsafe { readable.bytes(frames, readable.after(frames)?) }?;
         Some(UnwindTable {
             header,
-            frames: EhFrame::new(mapped_bytes(frames, frames_len), LittleEndian),
+            frames: EhFrame::new(section, LittleEndian),
             bases: bases.set_eh_frame(frames),
         })
     }
 }
 
-/// Bytes of a segment that the loader mapped.
-fn mapped_bytes(address: u64, len: u64) -> &'static [u8] {
-    // SAFETY: the caller has checked that the range lies within one loaded, readable segment.
-    // It is used only while a frame of the module is on the stack, so the module stays loaded.
-    unsafe { std::slice::from_raw_parts(address as *const u8, len as usize) }
+/// The segments of a loaded object that can be read, as addresses of the process.
+struct Readable(Vec<(u64, u64)>);
+
+impl Readable {
+    /// How many bytes there are from an address to the end of its segment.
+    fn after(&self, address: u64) -> Option<u64> {
+        let mut segments = self.0.iter();
+        let (_, end) = segments.find(|(start, end)| (*start..*end).contains(&address))?;
+        Some(end - address)
+    }
+
+    /// The bytes at an address, if all of them lie within one segment.
+    ///
+    /// # Safety
+    ///
+    /// The object must be loaded now and whenever the bytes are used, and nothing may write to
+    /// them: what is asked for are notes and unwind tables, which are constant.
+    unsafe fn bytes(&self, address: u64, len: u64) -> Option<&'static [u8]> {
+        let len = usize::try_from(len)
+            .ok()
+            .filter(|_| len <= self.after(address).unwrap_or(0))?;
+        // SAFETY: the range lies within one readable segment, which the caller keeps loaded.
+        Some(unsafe { std::slice::from_raw_parts(address as *const u8, len) })
+    }
 }

@@ -4,6 +4,9 @@
 //! by name and type before the bytes of a value are read, and by content before a text
 //! leaves this module.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
+
 use super::location::Place;
 use super::memory::Memory;
 use super::module::Module;
@@ -22,6 +25,9 @@ pub(crate) struct Renderer<'a> {
     pub(super) memory: &'a Memory,
     modules: &'a [&'static Module],
     redaction: &'a Redaction,
+    /// What redaction said of types, by their addresses, and of names in debug information.
+    hidden_types: RefCell<HashMap<usize, bool>>,
+    hidden_names: RefCell<HashMap<&'static str, bool>>,
     pub(super) limits: &'a Limits,
     nodes_left: usize,
     pointers: usize,
@@ -40,6 +46,8 @@ impl<'a> Renderer<'a> {
             memory,
             modules,
             redaction,
+            hidden_types: RefCell::default(),
+            hidden_names: RefCell::default(),
             limits,
             nodes_left: 0,
             pointers: 0,
@@ -49,8 +57,18 @@ impl<'a> Renderer<'a> {
     }
 
     /// Whether a variable is hidden before anything is known of its value.
-    pub(crate) fn hides(&self, name: &str, ty: &Type) -> bool {
-        self.redaction.hides_name(name) && !is_harmless(ty) || self.redaction.hides_type(&ty.path)
+    pub(crate) fn hides(&self, name: &'static str, ty: &'static Type) -> bool {
+        let mut names = self.hidden_names.borrow_mut();
+        let by_name = names.entry(name);
+        *by_name.or_insert_with(|| self.redaction.hides_name(name)) && !is_harmless(ty)
+            || self.hides_type(ty)
+    }
+
+    /// Redaction's word on a type; the same few types are met again and again in one capture.
+    fn hides_type(&self, ty: &'static Type) -> bool {
+        let mut types = self.hidden_types.borrow_mut();
+        let known = types.entry(std::ptr::from_ref(ty).addr());
+        *known.or_insert_with(|| self.redaction.hides_type(&ty.path))
     }
 
     /// Renders a variable and says how far it can be trusted.
@@ -102,7 +120,7 @@ impl<'a> Renderer<'a> {
 
     pub(super) fn try_value(&mut self, ty: &'static Type, place: &Place) -> Result<Value> {
         self.nodes_left = self.nodes_left.checked_sub(1).ok_or(State::Truncated)?;
-        if self.redaction.hides_type(&ty.path) {
+        if self.hides_type(ty) {
             return Err(State::Redacted);
         }
         if self.depth > self.limits.depth {

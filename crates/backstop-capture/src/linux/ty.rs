@@ -10,6 +10,8 @@ use super::unit::Die;
 const MEMBERS_MAX: usize = 4096;
 /// Aliases of aliases that are followed.
 const ALIASES_MAX: usize = 8;
+/// Arrays inside arrays, aliases included, whose size is found.
+const ARRAYS_MAX: usize = 16;
 /// Types inside types that are searched for something owned.
 const OWNED_DEPTH_MAX: usize = 24;
 
@@ -172,11 +174,9 @@ impl Type {
             dw::DW_TAG_subroutine_type => Kind::Function,
             _ => Kind::Unknown,
         };
-        let size = match (&kind, size) {
-            (_, Some(size)) => size,
-            (Kind::Pointer(_), None) => 8,
-            (Kind::Array(Some(element), count), None) => element.ty().size.saturating_mul(*count),
-            _ => 0,
+        let size = match size {
+            Some(size) => size,
+            None => size_of(die, ARRAYS_MAX),
         };
         Type {
             name,
@@ -247,6 +247,36 @@ impl Type {
     pub(crate) fn short(&self) -> &str {
         self.name.split('<').next().unwrap_or(self.name)
     }
+}
+
+/// The size of a type, for which nothing else of it is read: a damaged array may be its own element.
+fn size_of(die: Die, left: usize) -> u64 {
+    let size = || {
+        let left = left.checked_sub(1)?;
+        let entry = die.entry()?;
+        if let Some(size) = entry.attr_value(dw::DW_AT_byte_size) {
+            return size.udata_value();
+        }
+        let of_target = || {
+            Some(size_of(
+                die.follow(entry.attr_value(dw::DW_AT_type)?)?,
+                left,
+            ))
+        };
+        match entry.tag() {
+            dw::DW_TAG_pointer_type | dw::DW_TAG_reference_type => Some(8),
+            dw::DW_TAG_array_type => {
+                let count = Members::read(die).and_then(|members| members.count)?;
+                Some(of_target()?.saturating_mul(count))
+            }
+            dw::DW_TAG_typedef
+            | dw::DW_TAG_const_type
+            | dw::DW_TAG_volatile_type
+            | dw::DW_TAG_restrict_type => of_target(),
+            _ => None,
+        }
+    };
+    size().unwrap_or(0)
 }
 
 fn base_kind(entry: &gimli::DebuggingInformationEntry<Slice>) -> Kind {

@@ -253,8 +253,13 @@ fn floor(
     }
     match level.cleanup.proof(ty, place, renderer.memory) {
         Some(proof) => {
+            let state = if proof.holds() {
+                State::Ok
+            } else {
+                State::MaybeMoved
+            };
             level.cleanup.claim(name, line, proof);
-            State::Ok
+            state
         }
         None => State::MaybeMoved,
     }
@@ -262,11 +267,26 @@ fn floor(
 
 /// Marks variables of which one may have been moved into another.
 fn mark_disputed(vars: &mut [Variable], level: &Open<'_>) {
+    // Only optimised code moves variables about, or leaves them nowhere.
+    let optimised = level.vars.iter().any(|var| !var.is_at_one_place());
+    let unseen: Vec<(String, Option<u32>)> = vars
+        .iter()
+        .filter(|variable| optimised && variable.kind == Kind::Local)
+        .filter(|variable| matches!(variable.value, Value::Missing(_)))
+        .map(|variable| (variable.type_name.clone(), variable.line))
+        .collect();
     for variable in vars
         .iter_mut()
         .filter(|variable| variable.state < State::MaybeMoved)
     {
-        if level.cleanup.is_disputed(&variable.name, variable.line) {
+        let (name, line) = (&variable.name, variable.line);
+        // What is alive may have become the value of a later variable that is not seen, and was
+        // left in this one's place.
+        let moved_on = unseen
+            .iter()
+            .any(|(ty, later)| *ty == variable.type_name && *later > line)
+            && level.cleanup.owns(name, line);
+        if moved_on || level.cleanup.is_disputed(name, line, optimised) {
             variable.state = State::MaybeMoved;
         }
     }

@@ -7,7 +7,7 @@ use std::ffi::c_void;
 use std::hint::black_box;
 use std::sync::LazyLock;
 
-use backstop_capture::{Frame, Policy, doctor, snapshot, warm_up};
+use backstop_capture::{Frame, Policy, debug_directory, doctor, snapshot, warm_up};
 
 /// An allocator that takes a stack at each allocation, as heap profilers do.
 struct Profiling;
@@ -72,6 +72,12 @@ fn captures_in_the_allocator_wait_for_no_lock_of_their_own_thread() {
         black_box(doctor());
     });
     assert_eq!(taken, 0, "all allocations were the capture's own");
+}
+
+#[test]
+fn directories_are_added_without_allocating_under_their_lock() {
+    let (taken, _) = profiled(|| debug_directory("/nowhere"));
+    assert_eq!(taken, 1, "the path is made before the lock is taken");
 }
 
 /// What is shown of a variable of the innermost frame.

@@ -32,8 +32,11 @@ impl Workshop {
 
     /// Compiles the library as `name`.
     fn compile(&self, name: &str, flags: &[&str]) -> PathBuf {
+        self.compile_from(Path::new(SOURCE), name, flags)
+    }
+
+    fn compile_from(&self, source: &Path, name: &str, flags: &[&str]) -> PathBuf {
         let library = self.path(name);
-        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/programs/victim.rs");
         let mut rustc = Command::new(std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into()));
         rustc
             .args([
@@ -41,7 +44,9 @@ impl Workshop {
                 "--crate-name=victim",
                 "--crate-type=cdylib",
             ])
-            .args(["-Clink-arg=-Wl,--build-id", source, "-o"])
+            .arg("-Clink-arg=-Wl,--build-id")
+            .arg(source)
+            .arg("-o")
             .arg(&library)
             .args(flags);
         run(&mut rustc);
@@ -53,6 +58,8 @@ impl Workshop {
     }
 }
 
+const SOURCE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/programs/victim.rs");
+
 fn run(command: &mut Command) {
     let output = command.output().expect("the tool is installed");
     let said = String::from_utf8_lossy(&output.stderr);
@@ -61,6 +68,21 @@ fn run(command: &mut Command) {
 
 /// The library's own frames as they are when it calls back, `inner` first.
 fn frames_of(library: &Path) -> Vec<Frame> {
+    // It stays loaded for ever.
+    frames_from(library, load(library))
+}
+
+/// Loads a library that was compiled for this test.
+fn load(library: &Path) -> *mut c_void {
+    let path = CString::new(library.as_os_str().as_encoded_bytes()).expect("no zero in it");
+    // SAFETY: the path ends with a zero, and what the library does at start is known.
+    let handle = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
+    assert!(!handle.is_null(), "{}", library.display());
+    handle
+}
+
+/// The frames of a library that is loaded.
+fn frames_from(library: &Path, handle: *mut c_void) -> Vec<Frame> {
     extern "C" fn take(data: *mut c_void) {
         let mut policy = Policy {
             in_app: InApp::new(|_| true),
@@ -73,10 +95,6 @@ fn frames_of(library: &Path) -> Vec<Frame> {
         let frames = unsafe { &mut *data.cast::<Vec<Frame>>() };
         *frames = snapshot(&policy).resolve();
     }
-    let path = CString::new(library.as_os_str().as_encoded_bytes()).expect("no zero in it");
-    // SAFETY: the library was compiled for this test; it stays loaded for ever.
-    let handle = unsafe { libc::dlopen(path.as_ptr(), libc::RTLD_NOW | libc::RTLD_LOCAL) };
-    assert!(!handle.is_null(), "{}", library.display());
     // SAFETY: the handle is of a library that is loaded.
     let symbol = unsafe { libc::dlsym(handle, c"victim".as_ptr()) };
     assert!(!symbol.is_null());
@@ -299,4 +317,64 @@ fn line_tables_only_and_nothing_at_all() {
             .iter()
             .all(|frame| frame.vars_missing == Some(VarsMissing::NoDebugInfo))
     );
+}
+
+#[test]
+fn another_build_is_loaded_at_the_same_place() {
+    // Of the same size to the byte, so that only the contents tell the two apart.
+    let workshop = Workshop::open("again");
+    let first = std::fs::read_to_string(SOURCE).expect("it is here");
+    let second = format!(
+        "\n{}",
+        first.replace("hello", "HELLO").replace("inner", "later")
+    );
+    let sources = [
+        ("victim::inner", 44, "hello", first),
+        ("victim::later", 45, "HELLO", second),
+    ];
+    for flags in [&["-g"][..], &["-g", "-Clink-arg=-Wl,--build-id=none"]] {
+        for (name, line, note, text) in sources.iter().cycle().take(6) {
+            let source = workshop.path("victim.rs");
+            std::fs::write(&source, text).expect("it is ours");
+            let library = workshop.compile_from(&source, "again.so", flags);
+            let handle = load(&library);
+            let frames = frames_from(&library, handle);
+            let frame = function(&frames, name);
+            assert_eq!(frame.line, Some(*line));
+            assert_eq!(shown(frame, "order"), ORDER.replace("hello", note));
+            assert_eq!(shown(function(&frames, "victim::outer"), "seed"), "7");
+            // SAFETY: nothing of the library is used any more.
+            assert_eq!(unsafe { libc::dlclose(handle) }, 0);
+        }
+    }
+}
+
+#[test]
+fn a_moved_value_is_marked_wherever_the_optimiser_left_it() {
+    let workshop = Workshop::open("moved");
+    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/programs/moved.rs");
+    for (name, flags) in [("moved-dev.so", &["-g"][..]), ("moved.so", &["-g", "-O"])] {
+        let library = workshop.compile_from(Path::new(source), name, flags);
+        let frames = frames_of(&library);
+        let frame = frames
+            .iter()
+            .find(|frame| frame.vars.iter().any(|variable| variable.name == "e"))
+            .unwrap_or_else(|| panic!("no frame has it: {frames:#?}"));
+        let state = |name: &str| {
+            let variable = frame.vars.iter().find(|variable| variable.name == name);
+            variable.map(|variable| variable.state)
+        };
+        for gone in ["a", "c", "d"] {
+            assert!(
+                state(gone).is_none_or(|state| state >= State::MaybeMoved),
+                "{name} {gone}: {:?}",
+                state(gone)
+            );
+        }
+        assert_eq!(
+            state("b"),
+            Some(State::Ok),
+            "{name}: nothing else is marked"
+        );
+    }
 }
