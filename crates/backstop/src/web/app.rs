@@ -16,6 +16,7 @@ use crate::web::failure::Failure;
 use crate::web::function::{AfterHook, BeforeHook, ErrorHandler};
 use crate::web::handlers::Table;
 use crate::web::layer::{Core, Handler, Listener, Place, PlaceLayer};
+use crate::web::methods::Methods;
 use crate::web::scope::{Hooks, Pending, Scope, SetupError, TeardownOutcome};
 use crate::web::switches::Switches;
 use crate::web::template::Templates;
@@ -748,6 +749,11 @@ impl Around {
         }
     }
 
+    /// Tells whether a blueprint has hooks.
+    fn has_own_hooks(&self) -> bool {
+        self.hooks.iter().skip(1).any(|hooks| !hooks.is_empty())
+    }
+
     /// The functions in the order in which they run: before hooks from the app inwards, after
     /// and teardown hooks from the innermost blueprint outwards, each last registered first.
     fn place(&self) -> Place {
@@ -764,6 +770,7 @@ impl Around {
                 .flat_map(|h| h.teardown.iter().rev().cloned())
                 .collect(),
             app: self.app.clone(),
+            methods: None,
         }
     }
 }
@@ -778,13 +785,19 @@ fn mount(
 ) -> Result<Router, SetupError> {
     let around = around.inside(blueprint);
     let prefix = format!("{outer_prefix}{}", prefix.trim_end_matches('/'));
-    let layer = PlaceLayer(Arc::new(around.place()));
+    let mut place = around.place();
     let routes = blueprint.router.clone();
     // The layer is outside of the nesting, which hides the prefix from what is inside.
     // axum refuses contradicting routes and malformed prefixes by panicking.
-    let combine = || match prefix.as_str() {
-        "" => router.merge(routes.layer(layer)),
-        prefix => router.merge(Router::new().nest(prefix, routes).layer(layer)),
+    let combine = || {
+        let routes = match prefix.as_str() {
+            "" => routes,
+            prefix => Router::new().nest(prefix, routes),
+        };
+        if around.has_own_hooks() {
+            place.methods = Some(Methods::of(routes.clone()));
+        }
+        router.merge(routes.layer(PlaceLayer(Arc::new(place))))
     };
     let mut router =
         panic::catch(combine).map_err(|error| SetupError::Routes(error.to_string()))?;

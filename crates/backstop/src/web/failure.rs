@@ -1,7 +1,7 @@
 //! One error together with the request in which it happened.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use axum::extract::{ConnectInfo, MatchedPath, Request};
@@ -102,6 +102,8 @@ pub(crate) struct RequestFacts {
     route: Option<MatchedPath>,
     client_address: Option<IpAddr>,
     id: OnceLock<String>,
+    /// That the client left has been logged.
+    abandoned: AtomicBool,
 }
 
 impl RequestFacts {
@@ -119,6 +121,7 @@ impl RequestFacts {
                 .get::<ConnectInfo<SocketAddr>>()
                 .map(|ConnectInfo(address)| address.ip()),
             id: OnceLock::new(),
+            abandoned: AtomicBool::new(false),
         }
     }
 
@@ -126,6 +129,11 @@ impl RequestFacts {
     pub(crate) fn unrouted(mut self) -> Self {
         self.route = None;
         self
+    }
+
+    /// Notes that the client left; tells whether that is news.
+    pub(crate) fn abandon(&self) -> bool {
+        !self.abandoned.swap(true, Ordering::Relaxed)
     }
 
     pub(crate) fn is_routed(&self) -> bool {

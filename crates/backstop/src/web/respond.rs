@@ -21,6 +21,7 @@ use crate::web::function::Boxed;
 use crate::web::handlers::{Table, find};
 use crate::web::layer::{Core, Handler, Listener, Place};
 use crate::web::page::{Format, Page};
+use crate::web::stream;
 use crate::web::switches::BareStatus;
 use crate::{Error, HttpError, log};
 
@@ -46,6 +47,30 @@ impl Settled {
             unhandled: None,
             propagated: false,
         }
+    }
+
+    /// The same with a body that is watched while it is streamed.
+    pub(crate) fn guarded(
+        mut self,
+        place: &Place,
+        facts: &Arc<RequestFacts>,
+        cx: &mut Context<'_>,
+    ) -> Self {
+        self.response = match stream::guard(self.response, place, facts, cx) {
+            Ok(response) => response,
+            Err(error) => {
+                let failure = failure(place, facts, error);
+                if !stream::is_known(&failure.error) {
+                    call(&place.core.reporters, &failure);
+                    log::escaped(&failure);
+                }
+                let error = Error::from(HttpError::internal(failure.error.clone()));
+                let page = page(&failure.with_error(error), true);
+                self.unhandled.get_or_insert(failure);
+                page
+            }
+        };
+        self
     }
 }
 
@@ -75,6 +100,16 @@ pub(crate) fn respond(
     outcome: Result<Response, Error>,
     cx: &mut Context<'_>,
 ) -> Step {
+    let step = decide(place, facts, outcome, cx);
+    guarded(step, place, facts, cx)
+}
+
+fn decide(
+    place: &Place,
+    facts: &Arc<RequestFacts>,
+    outcome: Result<Response, Error>,
+    cx: &mut Context<'_>,
+) -> Step {
     let mut routing = !facts.is_routed();
     let mut own = None;
     let error = match outcome {
@@ -95,7 +130,7 @@ pub(crate) fn respond(
                         routing |= status == StatusCode::METHOD_NOT_ALLOWED;
                         error
                     }
-                    Err(response) => return finish(place, facts, response, cx),
+                    Err(response) => return Step::Send(Settled::answered(response)),
                 }
             }
         },
@@ -136,10 +171,18 @@ pub(crate) fn answered(
     place: &Place,
     question: Question,
     outcome: Result<Response, Error>,
+    cx: &mut Context<'_>,
 ) -> Step {
+    let facts = Arc::clone(&question.failure.request);
+    let step = conclude(place, question, outcome);
+    guarded(step, place, &facts, cx)
+}
+
+fn conclude(place: &Place, question: Question, outcome: Result<Response, Error>) -> Step {
     let Question { failure, wrapped } = question;
     match (Answer::of(outcome), wrapped) {
         (Answer::Response(mut response), None) => {
+            log::panic_answered(&failure);
             if note_server_error(&failure) {
                 name_request(&mut response, &failure);
             }
@@ -187,7 +230,12 @@ pub(crate) async fn settle_from(place: &Place, mut step: Step) -> Settled {
             Step::Send(settled) => return settled,
             Step::Ask(call, question) => {
                 let outcome = Catching(call).await;
-                step = answered(place, question, outcome);
+                let mut given = Some((question, outcome));
+                step = poll_fn(|cx| {
+                    let (question, outcome) = given.take().expect("it is ready at once");
+                    Poll::Ready(answered(place, question, outcome, cx))
+                })
+                .await;
             }
         }
     }
@@ -197,11 +245,7 @@ pub(crate) fn failure(place: &Place, facts: &Arc<RequestFacts>, error: Error) ->
     Failure {
         error,
         request: Arc::clone(facts),
-        blueprint: if facts.is_routed() {
-            place.blueprint.clone()
-        } else {
-            None
-        },
+        blueprint: place.blueprint_of(facts),
         core: Arc::clone(&place.core),
     }
 }
@@ -231,7 +275,7 @@ fn wait(
     let question = Question { failure, wrapped };
     match call {
         Ok(call) => Step::Ask(call, question),
-        Err(error) => answered(place, question, Err(error)),
+        Err(error) => conclude(place, question, Err(error)),
     }
 }
 
@@ -288,23 +332,14 @@ fn is_plain(place: &Place, error: &Error) -> bool {
     error.code().is_none() || place.core.switches.traps(error)
 }
 
-/// Sends a good response. A streamed body that fails at once is answered by a 500; handlers are
-/// not asked, as for a failure further on.
-fn finish(
-    place: &Place,
-    facts: &Arc<RequestFacts>,
-    response: Response,
-    cx: &mut Context<'_>,
-) -> Step {
-    match super::stream::guard(response, place, facts, cx) {
-        Ok(response) => Step::Send(Settled::answered(response)),
-        Err(error) => {
-            let failure = failure(place, facts, error);
-            call(&place.core.reporters, &failure);
-            log::escaped(&failure);
-            let error = Error::from(HttpError::internal(failure.error.clone()));
-            sent_500(page(&failure.with_error(error), true), failure)
+/// Watches over a body that is streamed, whoever made it. One that fails at once is answered by a
+/// 500; handlers are not asked, as for a failure further on.
+fn guarded(step: Step, place: &Place, facts: &Arc<RequestFacts>, cx: &mut Context<'_>) -> Step {
+    match step {
+        Step::Send(settled) if !stream::is_whole(&settled.response) => {
+            Step::Send(settled.guarded(place, facts, cx))
         }
+        step => step,
     }
 }
 
@@ -380,7 +415,8 @@ const BARE_TEXT_BYTES_MAX: u64 = 4096;
 /// What can be read of a body without waiting: all of one that was made of a text.
 fn read_now(mut body: Body, cx: &mut Context<'_>) -> Vec<u8> {
     let mut text = Vec::new();
-    while let Poll::Ready(Some(Ok(frame))) = Pin::new(&mut body).poll_frame(cx) {
+    while let Ok(Poll::Ready(Some(Ok(frame)))) = panic::catch(|| Pin::new(&mut body).poll_frame(cx))
+    {
         text.extend_from_slice(frame.data_ref().map_or(&[], Bytes::as_ref));
     }
     text
