@@ -71,9 +71,17 @@ struct Last {
     untold: Option<String>,
 }
 
+impl Last {
+    /// The place and message of a panic that nobody has told of.
+    fn untold(self) -> Option<(Place, String)> {
+        Some((self.place, self.untold?))
+    }
+}
+
 thread_local! {
     /// The last panic of this thread, until the layer takes it.
-    static LAST: RefCell<Option<Last>> = const { RefCell::new(None) };
+    /// Boxed: it is exchanged for every future that is polled, and nearly always empty.
+    static LAST: RefCell<Option<Box<Last>>> = const { RefCell::new(None) };
     /// How many calls of [`catch`] this thread is in.
     static CATCHING: Cell<usize> = const { Cell::new(0) };
     /// The panic at hand becomes a record.
@@ -81,7 +89,7 @@ thread_local! {
 }
 
 /// Exchanges what is known of the last panic of this thread.
-fn exchange(last: Option<Last>) -> Option<Last> {
+fn exchange(last: Option<Box<Last>>) -> Option<Box<Last>> {
     // While the thread ends nothing is known.
     LAST.try_with(|known| {
         let mut known = known.try_borrow_mut().ok()?;
@@ -147,14 +155,16 @@ pub(crate) fn install_hook() {
             std::env::var_os("RUST_BACKTRACE").is_some_and(|value| value != "0" && value != "");
         let previous = Previous::take();
         std::panic::set_hook(Box::new(move |panic| {
-            let last = panic.location().map(|location| Last {
-                place: Place::from(location),
-                stack: capture::is_wanted().then(|| Arc::new(capture::take(location))),
-                untold: (!wants_backtrace && previous.only_prints && is_recorded())
-                    .then(|| text_of(panic.payload()).to_owned()),
+            let last = panic.location().map(|location| {
+                Box::new(Last {
+                    place: Place::from(location),
+                    stack: capture::is_wanted().then(|| Arc::new(capture::take(location))),
+                    untold: (!wants_backtrace && previous.only_prints && is_recorded())
+                        .then(|| text_of(panic.payload()).to_owned()),
+                })
             });
             let mut is_recorded = last.as_ref().is_some_and(|last| last.untold.is_some());
-            if let Some(Last { place, untold: Some(message), .. }) = exchange(last) {
+            if let Some((place, message)) = exchange(last).and_then(|last| last.untold()) {
                 // Nobody has taken the one before: perhaps nobody will, because this one ends
                 // the process.
                 is_recorded = false;
@@ -206,12 +216,7 @@ pub(crate) fn catch<T>(run: impl FnOnce() -> T) -> Result<T, Error> {
     let outcome = catch_unwind(AssertUnwindSafe(run)).map_err(|payload| caught(&*payload));
     let left = exchange(outer);
     #[cfg(feature = "web")]
-    if let Some(Last {
-        place,
-        untold: Some(message),
-        ..
-    }) = left
-    {
+    if let Some((place, message)) = left.and_then(|last| last.untold()) {
         crate::log::panic_kept(&message, &place);
     }
     #[cfg(not(feature = "web"))]

@@ -17,6 +17,8 @@ use crate::web::function::{AfterHook, BeforeHook, ErrorHandler};
 use crate::web::handlers::Table;
 use crate::web::layer::{Core, Handler, Listener, Place, PlaceLayer};
 use crate::web::methods::Methods;
+use crate::web::page::ReadyPages;
+use crate::web::respond::ready_codes;
 use crate::web::scope::{Hooks, Pending, Scope, SetupError, TeardownOutcome};
 use crate::web::switches::Switches;
 use crate::web::template::Templates;
@@ -548,7 +550,10 @@ impl App {
         let app_scope = self.scope.clone();
         let wants_extensions =
             app_scope.extracts || self.blueprints.iter().any(|(child, _)| extracts(child));
+        let app_table = Arc::new(finish(app_scope.table));
         let core = Arc::new(Core {
+            ready_codes: ready_codes(&switches, templates.is_some(), &app_table),
+            ready_pages: ReadyPages::new(),
             switches,
             listeners: self.listeners.clone(),
             reporters: self.reporters.clone(),
@@ -559,7 +564,7 @@ impl App {
         let mut app = Around {
             core,
             name: None,
-            tables: vec![Arc::new(finish(app_scope.table))],
+            tables: vec![app_table],
             hooks: vec![app_scope.hooks],
             app: None,
         };
@@ -775,6 +780,14 @@ impl Around {
     }
 }
 
+/// What a panic said; where it was does not help whoever wrote the routes.
+fn words_of(error: &Error) -> String {
+    match error.downcast_ref::<crate::Panic>() {
+        Some(panic) => panic.message().to_owned(),
+        None => error.to_string(),
+    }
+}
+
 /// Adds a blueprint's routes, and those of the blueprints inside it, to a router.
 fn mount(
     router: Router,
@@ -799,8 +812,7 @@ fn mount(
         }
         router.merge(routes.layer(PlaceLayer(Arc::new(place))))
     };
-    let mut router =
-        panic::catch(combine).map_err(|error| SetupError::Routes(error.to_string()))?;
+    let mut router = panic::catch(combine).map_err(|error| SetupError::Routes(words_of(&error)))?;
     for (child, child_prefix) in &blueprint.children {
         router = mount(router, child, &prefix, child_prefix, &around)?;
     }

@@ -21,6 +21,7 @@ use crate::web::failure::{Failure, RequestFacts};
 use crate::web::function::{Boxed, Erased};
 use crate::web::handlers::Table;
 use crate::web::methods::Methods;
+use crate::web::page::ReadyPages;
 use crate::web::respond::{
     Question, Settled, Step, answered, failure, respond, settle, settle_from, unhandled,
 };
@@ -55,6 +56,9 @@ pub(crate) struct Core {
     pub(crate) wants_extensions: bool,
     /// The user's own error pages.
     pub(crate) templates: Option<Templates>,
+    /// The codes of routing errors that get their default page in any case.
+    pub(crate) ready_codes: Vec<u16>,
+    pub(crate) ready_pages: ReadyPages,
 }
 
 impl std::fmt::Debug for Core {
@@ -208,16 +212,18 @@ impl Future for PlaceFuture {
                     let Poll::Ready(outcome) = Pin::new(view).poll(cx) else {
                         return Poll::Pending;
                     };
+                    let outcome = outcome.map(|Ok(response)| response);
+                    if let Ok(response) = outcome.as_ref()
+                        && is_good(response)
+                    {
+                        *context = None;
+                        return Poll::Ready(Ok(outcome.unwrap_or_default()));
+                    }
                     let (place, facts) = context
                         .take()
                         .expect("a finished future is not polled again");
-                    match outcome.map(|Ok(response)| response) {
-                        Ok(response) if is_good(&response) => return Poll::Ready(Ok(response)),
-                        outcome => {
-                            let step = respond(&place, &Arc::new(facts), outcome, cx);
-                            (place, step)
-                        }
-                    }
+                    let step = respond(&place, &Arc::new(facts), outcome, cx);
+                    (place, step)
                 }
                 Self::Asking(call, context) => {
                     let Poll::Ready(outcome) = Pin::new(call).poll(cx) else {

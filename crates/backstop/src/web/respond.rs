@@ -20,9 +20,9 @@ use crate::web::failure::{Failure, REQUEST_ID, RequestFacts};
 use crate::web::function::Boxed;
 use crate::web::handlers::{Table, find};
 use crate::web::layer::{Core, Handler, Listener, Place};
-use crate::web::page::{Format, Page};
+use crate::web::page::{Format, Page, ReadyPages};
 use crate::web::stream;
-use crate::web::switches::BareStatus;
+use crate::web::switches::{BareStatus, Switches};
 use crate::{Error, HttpError, log};
 
 /// What is to be done next.
@@ -124,6 +124,9 @@ fn decide(
                 error
             }
             None => {
+                if is_ready_page(place, facts, &response) {
+                    return Step::Send(Settled::answered(ready_page(place, facts, response)));
+                }
                 let status = response.status();
                 match bare_error(place, response, cx) {
                     Ok(error) => {
@@ -373,6 +376,54 @@ fn app_only(place: &Place) -> &[Arc<Table<Handler>>] {
     &place.tables[place.tables.len() - 1..]
 }
 
+/// Tells whether a response is a routing error that gets the default page in any case: no handler
+/// can take it, nothing traps it, and no template replaces the page.
+fn is_ready_page(place: &Place, facts: &RequestFacts, response: &Response) -> bool {
+    let status = response.status();
+    let is_of_app =
+        !facts.is_routed() || status == StatusCode::METHOD_NOT_ALLOWED || place.blueprint.is_none();
+    is_of_app
+        && place.core.ready_codes.contains(&status.as_u16())
+        && response.body().size_hint().exact() == Some(0)
+        && !response.headers().contains_key(CONTENT_TYPE)
+}
+
+fn ready_page(place: &Place, facts: &RequestFacts, mut response: Response) -> Response {
+    let negotiates = place.core.switches.negotiates;
+    let format = if negotiates {
+        facts.format()
+    } else {
+        Format::Html
+    };
+    place.core.ready_pages.dress(&mut response, format);
+    if negotiates {
+        vary(&mut response);
+    }
+    response
+}
+
+/// A cache must not give the page of one client to another.
+fn vary(response: &mut Response) {
+    let accept = HeaderValue::from_static("accept");
+    response.headers_mut().append(VARY, accept);
+}
+
+/// The codes of routing errors that get the default page in any case.
+pub(crate) fn ready_codes(
+    switches: &Switches,
+    templates: bool,
+    app: &Arc<Table<Handler>>,
+) -> Vec<u16> {
+    if templates || switches.bare_status == BareStatus::Leave {
+        return Vec::new();
+    }
+    let is_ready = |code: &u16| {
+        let error = Error::from(HttpError::new(*code));
+        !switches.traps(&error) && find(std::slice::from_ref(app), &error).is_none()
+    };
+    ReadyPages::CODES.into_iter().filter(is_ready).collect()
+}
+
 /// A response without an error that counts as one; any other is given back.
 #[expect(
     clippy::result_large_err,
@@ -526,9 +577,7 @@ fn page(failure: &Failure, noted: bool) -> Response {
         };
         let mut response = own.unwrap_or_else(|| page.response());
         if core.switches.negotiates {
-            // A cache must not give the page of one client to another.
-            let accept = HeaderValue::from_static("accept");
-            response.headers_mut().append(VARY, accept);
+            vary(&mut response);
         }
         response
     });
