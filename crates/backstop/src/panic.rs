@@ -152,7 +152,7 @@ pub(crate) fn install_hook() {
         }
         // A backtrace that somebody asked for is printed by the standard hook alone.
         let wants_backtrace =
-            std::env::var_os("RUST_BACKTRACE").is_some_and(|value| value != "0" && value != "");
+            std::env::var_os("RUST_BACKTRACE").is_some_and(|value| value != "0" && !value.is_empty());
         let previous = Previous::take();
         std::panic::set_hook(Box::new(move |panic| {
             let last = panic.location().map(|location| {
