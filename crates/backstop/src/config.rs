@@ -371,7 +371,11 @@ impl Config {
         for (key, text) in found {
             let value = serde_json::from_str(&text).unwrap_or(Value::String(text));
             let path: Vec<&str> = key.splitn(NESTING_MAX, "__").collect();
-            insert_at(&mut self.values, &path, value);
+            if insert_at(&mut self.values, &path, value) {
+                self.warnings.push(format!(
+                    "{prefix}{key} sets a part of what is no mapping, and took its place"
+                ));
+            }
         }
     }
 
@@ -397,11 +401,16 @@ impl Config {
         )
     }
 
-    /// Returns the settings whose key starts with the prefix.
+    /// Returns the settings whose key starts with the prefix; those of Backstop that are null are
+    /// left out.
     pub fn namespace_with(&self, prefix: &str, form: Namespace) -> Object {
+        let is_ours = |key: &str| known().iter().any(|(name, _)| *name == key);
         let mut found = Object::new();
         for (key, value) in &self.values {
-            let Some(rest) = key.strip_prefix(prefix).filter(|_| !value.is_null()) else {
+            let Some(rest) = key
+                .strip_prefix(prefix)
+                .filter(|_| !(value.is_null() && is_ours(key)))
+            else {
                 continue;
             };
             let name = if form.trim { rest } else { key };
@@ -492,23 +501,25 @@ fn is_clear_flag(text: &str) -> bool {
     OFF.contains(&text.as_str()) || ON.contains(&text.as_str())
 }
 
-fn insert_at(object: &mut Object, path: &[&str], value: Value) {
+/// Sets what a path leads to; tells whether something that is no mapping was in the way.
+fn insert_at(object: &mut Object, path: &[&str], value: Value) -> bool {
     let [key, rest @ ..] = path else {
-        return;
+        return false;
     };
     if rest.is_empty() {
         object.insert((*key).to_owned(), value);
-        return;
+        return false;
     }
     let child = object
         .entry((*key).to_owned())
         .or_insert_with(|| Value::Object(Object::new()));
-    if !child.is_object() {
-        *child = Value::Object(Object::new());
-    }
     if let Value::Object(child) = child {
-        insert_at(child, rest, value);
+        return insert_at(child, rest, value);
     }
+    let mut mapping = Object::new();
+    insert_at(&mut mapping, rest, value);
+    *child = Value::Object(mapping);
+    true
 }
 
 fn read(path: &Path) -> Result<String, ConfigError> {
@@ -532,8 +543,8 @@ fn read(path: &Path) -> Result<String, ConfigError> {
 
 /// Reads one YAML document by the rules of configuration files, as a value.
 ///
-/// The words are those of YAML 1.1, as PyYAML's `safe_load` reads them, except that dates stay text
-/// and `22:22` is no number.
+/// The words and numbers are those of YAML 1.1, as PyYAML's `safe_load` reads them (`1:30` is
+/// ninety), except that dates, `.inf` and `.nan` stay text.
 ///
 /// # Errors
 ///
@@ -567,11 +578,12 @@ fn parse(text: &str, format: Format) -> Result<Value, ConfigError> {
     }
 }
 
-/// TOML has dates, which become text, and otherwise what JSON has.
+/// TOML has dates and `inf` and `nan`, which become text, and otherwise what JSON has.
 fn from_toml(value: toml::Value) -> Value {
     match value {
         toml::Value::String(text) => Value::String(text),
         toml::Value::Integer(number) => number.into(),
+        toml::Value::Float(number) if !number.is_finite() => Value::String(number.to_string()),
         toml::Value::Float(number) => number.into(),
         toml::Value::Boolean(on) => Value::Bool(on),
         toml::Value::Datetime(time) => Value::String(time.to_string()),
@@ -837,14 +849,27 @@ mod tests {
         assert_eq!(config.get("B"), Some(&json!({"C": true})));
         assert_eq!(config.get("low"), Some(&json!([1, 2])));
         assert_eq!(config.get("T"), Some(&json!("True")));
+        assert_eq!(
+            config.warnings(),
+            ["FLASK_B__C sets a part of what is no mapping, and took its place"]
+        );
+    }
+
+    #[test]
+    fn a_namespace_has_what_was_set_to_null() {
+        let mut config = Config::new();
+        config.load_mapping([("MAIL_FOLDER", Value::Null), ("MAIL_PORT", json!(25))]);
+        let expected = json!({"folder": null, "port": 25});
+        assert_eq!(Value::Object(config.namespace("MAIL_")), expected);
     }
 
     #[test]
     fn toml_and_its_dates() {
         let mut config = Config::new();
-        let text = "TESTING = true\nsmall = 1\nDAY = 2024-01-02\n[DB]\nurl = \"x\"\n";
+        let text = "TESTING = true\nsmall = 1\nDAY = 2024-01-02\nLIMIT = -inf\n[DB]\nurl = \"x\"\n";
         config.load_str(text, Format::Toml).unwrap();
         assert_eq!(config.get("DAY"), Some(&json!("2024-01-02")));
+        assert_eq!(config.get("LIMIT"), Some(&json!("-inf")));
         assert_eq!(config.get("DB"), Some(&json!({"url": "x"})));
         assert_eq!(config.get("small"), None);
     }

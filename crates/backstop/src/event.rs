@@ -46,6 +46,12 @@ pub(crate) struct Place {
     pub(crate) column: u32,
 }
 
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}", self.file, self.line, self.column)
+    }
+}
+
 impl From<&Location<'_>> for Place {
     fn from(location: &Location<'_>) -> Place {
         Place {

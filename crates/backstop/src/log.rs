@@ -230,8 +230,45 @@ pub(crate) fn answering(failure: &Failure, on: &str) {
     );
 }
 
-/// Records that nobody waits for an answer any more. That is no error of ours.
+/// Records a panic that a handler answers: handled or not, the program has a mistake.
+pub(crate) fn panic_answered(failure: &Failure) {
+    let error = failure.error();
+    if !error.is::<crate::Panic>() {
+        return;
+    }
+    tracing::warn!(
+        target: "backstop",
+        method = %failure.method(),
+        path = %escape_controls(&failure.path()),
+        route = failure.route(),
+        request_id = failure.request_id(),
+        error = %escape_controls(&error.to_string()),
+        error_kind = error.kind_name(),
+        "a panic was answered by an error handler",
+    );
+}
+
+/// Records a panic that the user's own code caught, so that nobody else tells of it.
+pub(crate) fn panic_kept(message: &str, place: &crate::event::Place) {
+    tracing::warn!(
+        target: "backstop",
+        error = %escape_controls(message),
+        error_kind = "Panic",
+        error_place = %place,
+        "a panic was caught by the program itself",
+    );
+}
+
+/// Tells whether anybody listens to records of unhandled errors.
+pub(crate) fn is_listening() -> bool {
+    tracing::enabled!(target: "backstop", tracing::Level::ERROR)
+}
+
+/// Records that nobody waits for an answer any more, once for a request. That is no error of ours.
 pub(crate) fn abandoned(request: &RequestFacts) {
+    if !request.abandon() {
+        return;
+    }
     tracing::info!(
         target: "backstop::client",
         method = %request.method(),

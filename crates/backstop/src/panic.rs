@@ -1,13 +1,15 @@
 //! Panics become errors: a hook notes where, the layer catches them and goes on as with `Err`.
 //!
-//! The hook is chained: the one that was there before still runs.
+//! The hook is chained: one of the program's own that was there before still runs.
+//! The standard one, which only prints, is left out where the panic becomes a record of the log: a
+//! panic is told once.
 //! With `panic = "abort"` nothing can be caught.
 
 use std::any::Any;
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::Future;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Once};
 use std::task::{Context, Poll};
@@ -15,7 +17,7 @@ use std::task::{Context, Poll};
 use backstop_capture::Snapshot;
 
 use crate::event::Place;
-use crate::report::CaughtElsewhere;
+use crate::report::{CaughtElsewhere, NO_TEXT, text_of};
 use crate::{Error, capture};
 
 /// A panic, as an error.
@@ -53,7 +55,7 @@ impl fmt::Display for Panic {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "panicked: {}", self.message)?;
         match &self.place {
-            Some(Place { file, line, column }) => write!(f, " (at {file}:{line}:{column})"),
+            Some(place) => write!(f, " (at {place})"),
             None => Ok(()),
         }
     }
@@ -61,16 +63,33 @@ impl fmt::Display for Panic {
 
 impl std::error::Error for Panic {}
 
-/// Where a panic happened, and its stack if it was taken.
-type Last = Option<(Place, Option<Arc<Snapshot>>)>;
+/// A panic of this thread that nobody has taken yet.
+struct Last {
+    place: Place,
+    stack: Option<Arc<Snapshot>>,
+    /// The message, if nothing was printed.
+    untold: Option<String>,
+}
+
+impl Last {
+    /// The place and message of a panic that nobody has told of.
+    fn untold(self) -> Option<(Place, String)> {
+        Some((self.place, self.untold?))
+    }
+}
 
 thread_local! {
     /// The last panic of this thread, until the layer takes it.
-    static LAST: RefCell<Last> = const { RefCell::new(None) };
+    /// Boxed: it is exchanged for every future that is polled, and nearly always empty.
+    static LAST: RefCell<Option<Box<Last>>> = const { RefCell::new(None) };
+    /// How many calls of [`catch`] this thread is in.
+    static CATCHING: Cell<usize> = const { Cell::new(0) };
+    /// The panic at hand becomes a record.
+    static RECORDED: Cell<bool> = const { Cell::new(false) };
 }
 
 /// Exchanges what is known of the last panic of this thread.
-fn exchange(last: Last) -> Last {
+fn exchange(last: Option<Box<Last>>) -> Option<Box<Last>> {
     // While the thread ends nothing is known.
     LAST.try_with(|known| {
         let mut known = known.try_borrow_mut().ok()?;
@@ -78,6 +97,47 @@ fn exchange(last: Last) -> Last {
     })
     .ok()
     .flatten()
+}
+
+type Hook = Box<dyn Fn(&PanicHookInfo<'_>) + Send + Sync>;
+
+/// The hook that was there before one of ours.
+pub(crate) struct Previous {
+    hook: Hook,
+    /// It is the standard one, which prints to standard error.
+    only_prints: bool,
+}
+
+impl Previous {
+    /// Takes it out of its place; the next hook has to be set at once.
+    pub(crate) fn take() -> Self {
+        let hook = std::panic::take_hook();
+        // What is there now is the standard one: so it is known how that looks.
+        let standard = std::panic::take_hook();
+        // If they seem to differ although they do not, a panic is told twice.
+        let only_prints = std::ptr::eq(&raw const *hook, &raw const *standard);
+        Self { hook, only_prints }
+    }
+
+    /// Calls it, unless all it would do is to print what is told elsewhere.
+    pub(crate) fn call(&self, panic: &PanicHookInfo<'_>) {
+        let is_told = self.only_prints && RECORDED.try_with(Cell::get).unwrap_or(false);
+        if !is_told {
+            (self.hook)(panic);
+        }
+    }
+}
+
+/// Tells whether a panic that happens now ends in a record that somebody reads.
+fn is_recorded() -> bool {
+    #[cfg(feature = "web")]
+    let is_recorded = !cfg!(panic = "abort")
+        && CATCHING.try_with(Cell::get).unwrap_or(0) > 0
+        && crate::log::is_listening();
+    // Without applications nothing catches panics and logs them.
+    #[cfg(not(feature = "web"))]
+    let is_recorded = false;
+    is_recorded
 }
 
 /// Puts the hook in front of the one that is there. Does nothing the second time.
@@ -90,41 +150,77 @@ pub(crate) fn install_hook() {
                 "this program is built with panic = \"abort\": a panic ends it, and its client gets no page"
             );
         }
-        let previous = std::panic::take_hook();
+        // A backtrace that somebody asked for is printed by the standard hook alone.
+        let wants_backtrace =
+            std::env::var_os("RUST_BACKTRACE").is_some_and(|value| value != "0" && !value.is_empty());
+        let previous = Previous::take();
         std::panic::set_hook(Box::new(move |panic| {
-            let place = panic.location().map(|location| {
-                let stack = capture::is_wanted().then(|| Arc::new(capture::take(location)));
-                (Place::from(location), stack)
+            let last = panic.location().map(|location| {
+                Box::new(Last {
+                    place: Place::from(location),
+                    stack: capture::is_wanted().then(|| Arc::new(capture::take(location))),
+                    untold: (!wants_backtrace && previous.only_prints && is_recorded())
+                        .then(|| text_of(panic.payload()).to_owned()),
+                })
             });
-            exchange(place);
-            previous(panic);
+            let mut is_recorded = last.as_ref().is_some_and(|last| last.untold.is_some());
+            if let Some((place, message)) = exchange(last).and_then(|last| last.untold()) {
+                // Nobody has taken the one before: perhaps nobody will, because this one ends
+                // the process.
+                is_recorded = false;
+                eprintln!("panicked at {place}:\n{message}");
+            }
+            let _ended = RECORDED.try_with(|recorded| recorded.set(is_recorded));
+            previous.call(panic);
         }));
     });
 }
 
 /// Makes an error of what `catch_unwind` caught on this thread.
 fn caught(payload: &(dyn Any + Send)) -> Error {
-    let message = payload
-        .downcast_ref::<&str>()
-        .map(|text| (*text).to_owned())
-        .or_else(|| payload.downcast_ref::<String>().cloned())
-        .unwrap_or_else(|| "with a value that is no text".to_owned());
-    let (place, stack) = exchange(None).unzip();
+    let message = match text_of(payload) {
+        NO_TEXT => "with a value that is no text",
+        text => text,
+    };
+    let (place, snapshot) = exchange(None).map(|last| (last.place, last.stack)).unzip();
     Error::from(Panic {
-        message,
+        message: message.to_owned(),
         place,
-        snapshot: stack.flatten(),
+        snapshot: snapshot.flatten(),
     })
+}
+
+/// Counts a call of [`catch`].
+struct Caught(());
+
+impl Caught {
+    fn begin() -> Self {
+        let _ended = CATCHING.try_with(|calls| calls.set(calls.get() + 1));
+        Self(())
+    }
+}
+
+impl Drop for Caught {
+    fn drop(&mut self) {
+        let _ended = CATCHING.try_with(|calls| calls.set(calls.get().saturating_sub(1)));
+    }
 }
 
 /// Runs a function; a panic is an error.
 pub(crate) fn catch<T>(run: impl FnOnce() -> T) -> Result<T, Error> {
     let _caught = CaughtElsewhere::enter();
+    let _counted = Caught::begin();
     // A panic that is resumed runs no hook: it must not get the place of an earlier one. While
     // another panic unwinds through here, its place is kept for whoever catches that.
     let outer = exchange(None);
     let outcome = catch_unwind(AssertUnwindSafe(run)).map_err(|payload| caught(&*payload));
-    exchange(outer);
+    let left = exchange(outer);
+    #[cfg(feature = "web")]
+    if let Some((place, message)) = left.and_then(|last| last.untold()) {
+        crate::log::panic_kept(&message, &place);
+    }
+    #[cfg(not(feature = "web"))]
+    drop(left);
     outcome
 }
 

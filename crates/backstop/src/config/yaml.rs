@@ -1,10 +1,12 @@
 //! YAML as Flask's users write it: one document, with the words of YAML 1.1.
 //!
-//! `yes`, `no`, `on` and `off` are flags, `010` is eight, `1_000` a thousand, `<<` merges mappings:
-//! what PyYAML's `safe_load` makes of plain scalars.
-//! Two things differ, both towards the text as it was written: dates stay text, and `22:22` is not
-//! a number of base sixty.
-//! Unknown tags, keys that are no scalars and keys that stand twice are refused, as there.
+//! `yes`, `no`, `on` and `off` are flags, `010` is eight, `1_000` a thousand, `1:30` ninety (of base
+//! sixty), `1e3` and `0o17` are text, `<<` merges mappings: what PyYAML's `safe_load` makes of plain
+//! scalars.
+//! What a settings value cannot hold stays the text as it was written: dates, `.inf` and `.nan`.
+//! Keys are text, whatever they look like.
+//! Unknown tags and keys that are no scalars are refused, as there; so are keys that stand twice, of
+//! which PyYAML takes the last.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -233,23 +235,19 @@ fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Result<Value, St
     } else {
         return Err(format!("the tag {tag} is not supported"));
     };
-    let value = plain(text);
-    let fits = match suffix {
-        "str" => return Ok(Value::String(text.to_owned())),
-        "null" => value.is_null(),
-        "bool" => value.is_boolean(),
-        "int" => value.is_i64() || value.is_u64(),
-        "float" => value.is_number(),
+    let value = match suffix {
+        // Dates stay text, with and without their tag.
+        "str" | "timestamp" => Some(Value::String(text.to_owned())),
+        "null" => Some(Value::Null),
+        "bool" => flag(&text.to_ascii_lowercase()).map(Value::Bool),
+        "int" => integer(text).map(Value::Number),
+        "float" => float_of_tag(text).map(Value::Number),
         _ => return Err(format!("the tag {tag} is not supported")),
     };
-    if fits {
-        Ok(value)
-    } else {
-        Err(format!("{text:?} is not a value of the tag {tag}"))
-    }
+    value.ok_or_else(|| format!("{text:?} is not a value of the tag {tag}"))
 }
 
-/// What an unquoted scalar means.
+/// What an unquoted scalar means: PyYAML's list of patterns, in its order.
 fn plain(text: &str) -> Value {
     match text {
         "" | "~" | "null" | "Null" | "NULL" => return Value::Null,
@@ -261,9 +259,17 @@ fn plain(text: &str) -> Value {
         }
         _ => {}
     }
-    match integer(text).or_else(|| float(text)) {
+    match float(text).or_else(|| integer(text)) {
         Some(number) => Value::Number(number),
         None => Value::String(text.to_owned()),
+    }
+}
+
+fn flag(word: &str) -> Option<bool> {
+    match word {
+        "yes" | "true" | "on" => Some(true),
+        "no" | "false" | "off" => Some(false),
+        _ => None,
     }
 }
 
@@ -282,34 +288,39 @@ fn without_underscores(digits: &str) -> Cow<'_, str> {
     }
 }
 
+/// `0b101`, `0x1F`, `017` (of base eight), `1_000`, `1:30` (of base sixty), each with a sign.
 fn integer(text: &str) -> Option<Number> {
     let (is_negative, digits) = split_sign(text);
+    if digits.contains(':') {
+        return sexagesimal(digits)
+            .filter(|_| !digits.starts_with('0'))
+            .and_then(|size| signed(is_negative, size));
+    }
     let (radix, digits) = match digits.as_bytes() {
         [b'0', b'x', ..] => (16, &digits[2..]),
-        [b'0', b'o', ..] => (8, &digits[2..]),
         [b'0', b'b', ..] => (2, &digits[2..]),
-        [b'0', _, ..] => (8, &digits[1..]),
-        _ => (10, digits),
+        [b'0', _, ..] => (8, digits),
+        [b'0'..=b'9', ..] => (10, digits),
+        _ => return None,
     };
     let digits = without_underscores(digits);
     if digits.is_empty() || !digits.chars().all(|digit| digit.is_digit(radix)) {
         return None;
     }
-    if !text
-        .trim_start_matches(['-', '+'])
-        .starts_with(|c: char| c.is_ascii_digit())
-    {
-        return None;
-    }
-    let Ok(size) = u64::from_str_radix(&digits, radix) else {
+    match u64::from_str_radix(&digits, radix) {
+        Ok(size) => signed(is_negative, size),
         // Larger than any integer here: as near as a float comes.
-        let size: f64 = if radix == 10 {
-            digits.parse().ok()?
-        } else {
-            return None;
-        };
-        return Number::from_f64(if is_negative { -size } else { size });
-    };
+        Err(_) => {
+            let size = digits.chars().filter_map(|digit| digit.to_digit(radix));
+            let size = size.fold(0.0, |size, digit| {
+                size * f64::from(radix) + f64::from(digit)
+            });
+            Number::from_f64(if is_negative { -size } else { size })
+        }
+    }
+}
+
+fn signed(is_negative: bool, size: u64) -> Option<Number> {
     if !is_negative {
         return Some(size.into());
     }
@@ -319,21 +330,74 @@ fn integer(text: &str) -> Option<Number> {
     }
 }
 
-fn float(text: &str) -> Option<Number> {
-    let (_, digits) = split_sign(text);
-    let is_number = digits.starts_with(|c: char| c.is_ascii_digit() || c == '.')
-        && digits.contains(|c: char| c.is_ascii_digit())
-        && digits.contains(['.', 'e', 'E'])
-        && digits
-            .chars()
-            .all(|c| c.is_ascii_digit() || matches!(c, '.' | '_' | 'e' | 'E' | '+' | '-'));
-    if !is_number {
+/// A number such as `190:20:30`: the first part of any size, the others below sixty.
+fn sexagesimal(digits: &str) -> Option<u64> {
+    let mut parts = digits.split(':');
+    let first = parts.next()?;
+    if !first.starts_with(|c: char| c.is_ascii_digit()) || !is_digits(first) {
         return None;
     }
-    without_underscores(text)
-        .parse()
-        .ok()
-        .and_then(Number::from_f64)
+    let mut number: u64 = without_underscores(first).parse().ok()?;
+    for part in parts {
+        let part = match part.as_bytes() {
+            [b'0'..=b'9'] | [b'0'..=b'5', b'0'..=b'9'] => part.parse::<u64>().ok()?,
+            _ => return None,
+        };
+        number = number.checked_mul(60)?.checked_add(part)?;
+    }
+    Some(number)
+}
+
+/// Digits and underscores.
+fn is_digits(text: &str) -> bool {
+    text.chars().all(|c| c.is_ascii_digit() || c == '_')
+}
+
+/// `1.5`, `5.`, `1.5e+3` (the exponent has a sign), `.5` (without one), `1:30.5`.
+fn float(text: &str) -> Option<Number> {
+    let (is_negative, digits) = split_sign(text);
+    let (whole, rest) = digits.split_once('.')?;
+    if whole.contains(':') {
+        let minutes = sexagesimal(whole)?;
+        let part = without_underscores(rest);
+        if !is_digits(rest) {
+            return None;
+        }
+        let part: f64 = format!("0.{part}0").parse().ok()?;
+        let size = minutes as f64 + part;
+        return Number::from_f64(if is_negative { -size } else { size });
+    }
+    let (fraction, exponent) = match rest.split_once(['e', 'E']) {
+        Some((fraction, exponent)) => (fraction, Some(exponent)),
+        None => (rest, None),
+    };
+    let starts_well = |part: &str| part.starts_with(|c: char| c.is_ascii_digit());
+    let is_float = if whole.is_empty() {
+        starts_well(fraction) && digits.len() == text.len()
+    } else {
+        starts_well(whole)
+    };
+    let has_exponent = exponent.is_none_or(|exponent| {
+        exponent
+            .strip_prefix(['+', '-'])
+            .is_some_and(|power| starts_well(power) && power.bytes().all(|b| b.is_ascii_digit()))
+    });
+    if !(is_float && is_digits(whole) && is_digits(fraction) && has_exponent) {
+        return None;
+    }
+    let number = without_underscores(text).parse().ok();
+    number.and_then(Number::from_f64)
+}
+
+/// What the tag `!!float` makes a number of, `1` and `1e3` included.
+fn float_of_tag(text: &str) -> Option<Number> {
+    let plain = without_underscores(text);
+    let has_digits = plain.bytes().any(|byte| byte.is_ascii_digit());
+    let number = plain.parse().ok().filter(|_| has_digits);
+    number.and_then(Number::from_f64).or_else(|| {
+        let sexagesimal = float(text).or_else(|| integer(text))?;
+        Number::from_f64(sexagesimal.as_f64()?)
+    })
 }
 
 #[cfg(test)]
@@ -357,14 +421,31 @@ mod tests {
             ("-1_000", json!(-1000)),
             ("+12", json!(12)),
             ("1.5", json!(1.5)),
-            ("-.5", json!(-0.5)),
-            ("1e3", json!(1000.0)),
+            (".5", json!(0.5)),
+            ("-.5", json!("-.5")),
+            ("1e3", json!("1e3")),
+            ("1.5e3", json!("1.5e3")),
+            ("1.5e+3", json!(1500.0)),
+            ("0o17", json!("0o17")),
+            ("0x", json!("0x")),
+            ("0_7", json!(7)),
+            ("-0", json!(0)),
+            ("5.", json!(5.0)),
+            (".5_0", json!(0.5)),
+            ("685.230_15e+03", json!(685_230.15)),
+            ("0xFFFFFFFFFFFFFFFFF", json!(295_147_905_179_352_830_000.0)),
             (".", json!(".")),
             ("_1", json!("_1")),
             ("--1", json!("--1")),
             ("127.0.0.1", json!("127.0.0.1")),
             ("2024-01-02", json!("2024-01-02")),
-            ("22:22", json!("22:22")),
+            ("1:30", json!(90)),
+            ("-1:05", json!(-65)),
+            ("190:20:30", json!(685_230)),
+            ("1:30.5", json!(90.5)),
+            ("1:99", json!("1:99")),
+            ("0:30", json!("0:30")),
+            ("1:", json!("1:")),
             (".inf", json!(".inf")),
             ("9223372036854775808", json!(9_223_372_036_854_775_808_u64)),
         ];
@@ -381,6 +462,7 @@ shop:
   <<: *base
   port: 6543
 names: [\"1\", 'yes', !!str 7]
+tagged: [!!float 1, !!float 1e3, !!int '3', !!bool 'Yes', !!null x, !!timestamp 2001-01-01]
 text: |
   two
   lines
@@ -391,6 +473,7 @@ text: |
                 "base": {"host": "db", "port": 5432},
                 "shop": {"host": "db", "port": 6543},
                 "names": ["1", "yes", "7"],
+                "tagged": [1.0, 1000.0, 3, true, null, "2001-01-01"],
                 "text": "two\nlines\n",
             })
         );

@@ -49,6 +49,7 @@ pub use self::client::Client;
 pub(crate) use self::client::new_event_id;
 pub use self::options::Options;
 pub use self::panic::{CaughtElsewhere, install_panic_hook};
+pub(crate) use self::panic::{NO_TEXT, text_of};
 pub use self::scope::{Bound, Scope, configure_scope, with_scope};
 pub use self::scrub::Scrubber;
 pub use self::tracker::Tracker;

@@ -8,6 +8,7 @@ use std::sync::Once;
 use backstop_protocol::{Event, Level};
 
 use crate::event::Draft;
+use crate::panic::Previous;
 
 thread_local! {
     /// A report of a panic must not report its own panic.
@@ -18,15 +19,16 @@ thread_local! {
 
 /// Installs the hook that reports panics; calling it again does nothing.
 ///
-/// The hook that was there before runs afterwards, so the usual message stays.
+/// The hook that was there before runs afterwards, so the usual message stays; in an application it
+/// is left out where the panic of a view becomes a record of the log.
 /// A library that installs its own hook later should chain as well.
 pub fn install_panic_hook() {
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(|| {
-        let before = std::panic::take_hook();
+        let before = Previous::take();
         std::panic::set_hook(Box::new(move |panic| {
             report(panic);
-            before(panic);
+            before.call(panic);
         }));
     });
 }
@@ -51,6 +53,9 @@ fn report(panic: &PanicHookInfo<'_>) {
     let _ended = REPORTING.try_with(|reporting| reporting.set(false));
 }
 
+/// Stands for the message of a panic that has none.
+pub(crate) const NO_TEXT: &str = "panic with a payload that is no text";
+
 /// Returns the text of a panic, as far as there is one.
 pub(crate) fn text_of(payload: &(dyn Any + Send)) -> &str {
     if let Some(text) = payload.downcast_ref::<&str>() {
@@ -58,7 +63,7 @@ pub(crate) fn text_of(payload: &(dyn Any + Send)) -> &str {
     } else if let Some(text) = payload.downcast_ref::<String>() {
         text
     } else {
-        "panic with a payload that is no text"
+        NO_TEXT
     }
 }
 

@@ -16,6 +16,9 @@ use crate::web::failure::Failure;
 use crate::web::function::{AfterHook, BeforeHook, ErrorHandler};
 use crate::web::handlers::Table;
 use crate::web::layer::{Core, Handler, Listener, Place, PlaceLayer};
+use crate::web::methods::Methods;
+use crate::web::page::ReadyPages;
+use crate::web::respond::ready_codes;
 use crate::web::scope::{Hooks, Pending, Scope, SetupError, TeardownOutcome};
 use crate::web::switches::Switches;
 use crate::web::template::Templates;
@@ -547,7 +550,10 @@ impl App {
         let app_scope = self.scope.clone();
         let wants_extensions =
             app_scope.extracts || self.blueprints.iter().any(|(child, _)| extracts(child));
+        let app_table = Arc::new(finish(app_scope.table));
         let core = Arc::new(Core {
+            ready_codes: ready_codes(&switches, templates.is_some(), &app_table),
+            ready_pages: ReadyPages::new(),
             switches,
             listeners: self.listeners.clone(),
             reporters: self.reporters.clone(),
@@ -558,7 +564,7 @@ impl App {
         let mut app = Around {
             core,
             name: None,
-            tables: vec![Arc::new(finish(app_scope.table))],
+            tables: vec![app_table],
             hooks: vec![app_scope.hooks],
             app: None,
         };
@@ -748,6 +754,11 @@ impl Around {
         }
     }
 
+    /// Tells whether a blueprint has hooks.
+    fn has_own_hooks(&self) -> bool {
+        self.hooks.iter().skip(1).any(|hooks| !hooks.is_empty())
+    }
+
     /// The functions in the order in which they run: before hooks from the app inwards, after
     /// and teardown hooks from the innermost blueprint outwards, each last registered first.
     fn place(&self) -> Place {
@@ -764,7 +775,16 @@ impl Around {
                 .flat_map(|h| h.teardown.iter().rev().cloned())
                 .collect(),
             app: self.app.clone(),
+            methods: None,
         }
+    }
+}
+
+/// What a panic said; where it was does not help whoever wrote the routes.
+fn words_of(error: &Error) -> String {
+    match error.downcast_ref::<crate::Panic>() {
+        Some(panic) => panic.message().to_owned(),
+        None => error.to_string(),
     }
 }
 
@@ -778,16 +798,21 @@ fn mount(
 ) -> Result<Router, SetupError> {
     let around = around.inside(blueprint);
     let prefix = format!("{outer_prefix}{}", prefix.trim_end_matches('/'));
-    let layer = PlaceLayer(Arc::new(around.place()));
+    let mut place = around.place();
     let routes = blueprint.router.clone();
     // The layer is outside of the nesting, which hides the prefix from what is inside.
     // axum refuses contradicting routes and malformed prefixes by panicking.
-    let combine = || match prefix.as_str() {
-        "" => router.merge(routes.layer(layer)),
-        prefix => router.merge(Router::new().nest(prefix, routes).layer(layer)),
+    let combine = || {
+        let routes = match prefix.as_str() {
+            "" => routes,
+            prefix => Router::new().nest(prefix, routes),
+        };
+        if around.has_own_hooks() {
+            place.methods = Some(Methods::of(routes.clone()));
+        }
+        router.merge(routes.layer(PlaceLayer(Arc::new(place))))
     };
-    let mut router =
-        panic::catch(combine).map_err(|error| SetupError::Routes(error.to_string()))?;
+    let mut router = panic::catch(combine).map_err(|error| SetupError::Routes(words_of(&error)))?;
     for (child, child_prefix) in &blueprint.children {
         router = mount(router, child, &prefix, child_prefix, &around)?;
     }

@@ -1,16 +1,17 @@
 //! One error together with the request in which it happened.
 
 use std::net::{IpAddr, SocketAddr};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use axum::extract::{ConnectInfo, MatchedPath, Request};
+use http::header::ACCEPT;
 use http::request::Parts;
-use http::{Extensions, HeaderMap, Method, Uri, Version};
+use http::{Extensions, HeaderMap, HeaderName, HeaderValue, Method, Uri, Version};
 
 use crate::errors::ClientDisconnected;
 use crate::web::layer::Core;
-use crate::web::page::{Format, format_for};
+use crate::web::page::{Format, format_of};
 use crate::{Error, Kind};
 
 /// One error and the request in which it happened: what handlers, hooks, logs and reports see.
@@ -47,7 +48,7 @@ impl Failure {
 
     /// The request's headers.
     pub fn headers(&self) -> &HeaderMap {
-        &self.request.headers
+        self.request.headers()
     }
 
     /// The route that matched, as it was registered; `None` for an unknown address.
@@ -77,9 +78,10 @@ impl Failure {
 
     /// Tells whether the error is that the client left before its request was complete.
     pub(crate) fn is_disconnect(&self) -> bool {
-        self.error
-            .kind()
-            .is_some_and(|kind| kind.is_a(&Kind::of::<ClientDisconnected>()))
+        // Most errors have another code, which is known without looking for a kind.
+        self.error.kind().is_some_and(|kind| {
+            kind.status_code() == Some(400) && kind.is_a(&Kind::of::<ClientDisconnected>())
+        })
     }
 
     pub(crate) fn with_error(&self, error: Error) -> Self {
@@ -96,12 +98,17 @@ pub(crate) struct RequestFacts {
     method: Method,
     uri: Uri,
     version: Version,
-    headers: HeaderMap,
+    /// In their order. A map costs three allocations, and most requests need none.
+    header_list: Box<[(HeaderName, HeaderValue)]>,
+    /// The same as a map, once somebody asks.
+    headers: OnceLock<Box<HeaderMap>>,
     /// There only if a handler or hook has extractors: they are costly to copy.
     extensions: Option<Extensions>,
     route: Option<MatchedPath>,
     client_address: Option<IpAddr>,
     id: OnceLock<String>,
+    /// That the client left has been logged.
+    abandoned: AtomicBool,
 }
 
 impl RequestFacts {
@@ -112,13 +119,15 @@ impl RequestFacts {
             method: request.method().clone(),
             uri: request.uri().clone(),
             version: request.version(),
-            headers: request.headers().clone(),
+            header_list: list_of(request.headers()),
+            headers: OnceLock::new(),
             extensions: with_extensions.then(|| extensions.clone()),
             route: extensions.get::<MatchedPath>().cloned(),
             client_address: extensions
                 .get::<ConnectInfo<SocketAddr>>()
                 .map(|ConnectInfo(address)| address.ip()),
             id: OnceLock::new(),
+            abandoned: AtomicBool::new(false),
         }
     }
 
@@ -126,6 +135,11 @@ impl RequestFacts {
     pub(crate) fn unrouted(mut self) -> Self {
         self.route = None;
         self
+    }
+
+    /// Notes that the client left; tells whether that is news.
+    pub(crate) fn abandon(&self) -> bool {
+        !self.abandoned.swap(true, Ordering::Relaxed)
     }
 
     pub(crate) fn is_routed(&self) -> bool {
@@ -146,20 +160,37 @@ impl RequestFacts {
         parts.method = self.method.clone();
         parts.uri = self.uri.clone();
         parts.version = self.version;
-        parts.headers = self.headers.clone();
+        parts.headers = self.headers().clone();
         parts.extensions = self.extensions.clone().unwrap_or_default();
         parts
     }
 
+    /// The request's headers.
+    pub(crate) fn headers(&self) -> &HeaderMap {
+        self.headers.get_or_init(|| {
+            let mut map = HeaderMap::with_capacity(self.header_list.len());
+            for (name, value) in &self.header_list {
+                map.append(name.clone(), value.clone());
+            }
+            Box::new(map)
+        })
+    }
+
+    /// The values of a header.
+    fn header(&self, wanted: HeaderName) -> impl Iterator<Item = &HeaderValue> {
+        let list = self.header_list.iter();
+        list.filter_map(move |(name, value)| (*name == wanted).then_some(value))
+    }
+
     /// The form of an error page that the client likes best.
     pub(crate) fn format(&self) -> Format {
-        format_for(&self.headers)
+        format_of(self.header(ACCEPT))
     }
 
     pub(crate) fn id(&self) -> &str {
         self.id.get_or_init(|| {
-            self.headers
-                .get(REQUEST_ID)
+            self.header(REQUEST_ID)
+                .next()
                 .and_then(|value| value.to_str().ok())
                 .filter(|id| is_request_id(id))
                 .map_or_else(new_request_id, str::to_owned)
@@ -167,8 +198,16 @@ impl RequestFacts {
     }
 }
 
+fn list_of(headers: &HeaderMap) -> Box<[(HeaderName, HeaderValue)]> {
+    let mut list = Vec::with_capacity(headers.len());
+    for (name, value) in headers {
+        list.push((name.clone(), value.clone()));
+    }
+    list.into_boxed_slice()
+}
+
 /// The header that carries the id of a request.
-pub(crate) const REQUEST_ID: http::HeaderName = http::HeaderName::from_static("x-request-id");
+pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 /// The longest request id that is taken over: a UUID with some prefix fits.
 const REQUEST_ID_BYTES_MAX: usize = 64;
@@ -234,6 +273,20 @@ mod tests {
         assert_eq!(decode_path("/50%"), "/50%");
         assert_eq!(decode_path("/%zz%4"), "/%zz%4");
         assert_eq!(decode_path("/%ff"), "/%ff");
+    }
+
+    #[test]
+    fn headers_are_kept_with_all_their_values() {
+        let request = Request::get("/")
+            .header("accept", "text/html")
+            .header("x-many", "1")
+            .header("accept", "text/plain")
+            .header("x-many", "2")
+            .body(axum::body::Body::empty());
+        let request = request.unwrap();
+        let facts = RequestFacts::of(&request, false);
+        assert_eq!(facts.headers(), request.headers());
+        assert_eq!(facts.parts().headers, *request.headers());
     }
 
     #[test]

@@ -4,12 +4,11 @@
 //! that it needs.
 
 use std::convert::Infallible;
-use std::future::Future;
+use std::future::{Future, poll_fn};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
-use axum::body::{Body, HttpBody};
 use axum::extract::Request;
 use axum::response::Response;
 use axum::routing::Route;
@@ -21,9 +20,12 @@ use crate::report::{Bound, Client, Scope};
 use crate::web::failure::{Failure, RequestFacts};
 use crate::web::function::{Boxed, Erased};
 use crate::web::handlers::Table;
+use crate::web::methods::Methods;
+use crate::web::page::ReadyPages;
 use crate::web::respond::{
     Question, Settled, Step, answered, failure, respond, settle, settle_from, unhandled,
 };
+use crate::web::stream::{double, is_whole};
 use crate::web::switches::Switches;
 use crate::web::template::Templates;
 use crate::{Error, log};
@@ -54,6 +56,9 @@ pub(crate) struct Core {
     pub(crate) wants_extensions: bool,
     /// The user's own error pages.
     pub(crate) templates: Option<Templates>,
+    /// The codes of routing errors that get their default page in any case.
+    pub(crate) ready_codes: Vec<u16>,
+    pub(crate) ready_pages: ReadyPages,
 }
 
 impl std::fmt::Debug for Core {
@@ -77,12 +82,27 @@ pub(crate) struct Place {
     pub(crate) teardown: Vec<TeardownFunction>,
     /// The app around a blueprint.
     pub(crate) app: Option<Arc<Place>>,
+    /// What the routes of a blueprint answer, if it has hooks that must not run for anything else.
+    pub(crate) methods: Option<Methods>,
 }
 
 impl Place {
-    /// The place of a request that was refused before any route was looked up.
+    /// The place whose hooks run: of a blueprint that does not answer this method, the app's.
+    fn of(self: &Arc<Self>, request: &Request) -> Arc<Self> {
+        match &self.methods {
+            Some(methods) if methods.refuse(request) => self.unrouted(),
+            _ => Arc::clone(self),
+        }
+    }
+
+    /// The place of a request that belongs to no blueprint.
     fn unrouted(self: &Arc<Self>) -> Arc<Self> {
         Arc::clone(self.app.as_ref().unwrap_or(self))
+    }
+
+    /// The blueprint of a request; one to an unknown address has none.
+    pub(crate) fn blueprint_of(&self, facts: &RequestFacts) -> Option<Arc<str>> {
+        self.blueprint.clone().filter(|_| facts.is_routed())
     }
 
     fn has_hooks(&self) -> bool {
@@ -154,6 +174,7 @@ impl PlaceService {
             let run = run(place.unrouted(), Err(error), facts.unrouted());
             return PlaceFuture::Surrounded(Box::pin(run));
         }
+        let place = &place.of(&request);
         // A state or a layer of the user's is cloned here, which may panic.
         match panic::catch(|| wrapped.call(request)) {
             Ok(view) if !place.has_hooks() => {
@@ -191,16 +212,18 @@ impl Future for PlaceFuture {
                     let Poll::Ready(outcome) = Pin::new(view).poll(cx) else {
                         return Poll::Pending;
                     };
+                    let outcome = outcome.map(|Ok(response)| response);
+                    if let Ok(response) = outcome.as_ref()
+                        && is_good(response)
+                    {
+                        *context = None;
+                        return Poll::Ready(Ok(outcome.unwrap_or_default()));
+                    }
                     let (place, facts) = context
                         .take()
                         .expect("a finished future is not polled again");
-                    match outcome.map(|Ok(response)| response) {
-                        Ok(response) if is_good(&response) => return Poll::Ready(Ok(response)),
-                        outcome => {
-                            let step = respond(&place, &Arc::new(facts), outcome, cx);
-                            (place, step)
-                        }
-                    }
+                    let step = respond(&place, &Arc::new(facts), outcome, cx);
+                    (place, step)
                 }
                 Self::Asking(call, context) => {
                     let Poll::Ready(outcome) = Pin::new(call).poll(cx) else {
@@ -209,7 +232,7 @@ impl Future for PlaceFuture {
                     let (place, question) = context
                         .take()
                         .expect("a finished future is not polled again");
-                    let step = answered(&place, question, outcome);
+                    let step = answered(&place, question, outcome, cx);
                     (place, step)
                 }
                 Self::Surrounded(run) => return run.as_mut().poll(cx).map(Ok),
@@ -266,7 +289,7 @@ fn is_good(response: &Response) -> bool {
     !status.is_client_error()
         && !status.is_server_error()
         && response.extensions().is_empty()
-        && response.body().size_hint().exact().is_some()
+        && is_whole(response)
 }
 
 /// The way through hooks and view, in Flask's order. `view` is an error if the request was refused
@@ -292,6 +315,16 @@ async fn run(
     ending.unhandled.clone_from(&settled.unhandled);
     if !settled.propagated {
         settled = after(&place, &facts, settled).await;
+        ending.unhandled.clone_from(&settled.unhandled);
+    }
+    if !place.after.is_empty() && !is_whole(&settled.response) {
+        // A hook may have sent another stream on its way.
+        let mut given = Some(settled);
+        settled = poll_fn(|cx| {
+            let settled = given.take().expect("it is ready at once");
+            Poll::Ready(settled.guarded(&place, &facts, cx))
+        })
+        .await;
         ending.unhandled.clone_from(&settled.unhandled);
     }
     ending.answered = true;
@@ -340,7 +373,12 @@ async fn after_unhandled(
     let mut response = std::mem::take(&mut settled.response);
     for hook in &place.after {
         // A hook that fails takes its response with it, so a copy is kept for this case.
-        let (sent, kept) = copy(response).await;
+        let mut given = Some(response);
+        let (sent, kept) = poll_fn(|cx| {
+            let response = given.take().expect("it is ready at once");
+            Poll::Ready(double(response, cx))
+        })
+        .await;
         response = match Catching(hook.call(sent, facts)).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) | Err(error) => {
@@ -355,23 +393,6 @@ async fn after_unhandled(
     }
     settled.response = response;
     settled
-}
-
-/// Doubles a response; of a body that is streamed only the first has it.
-async fn copy(response: Response) -> (Response, Response) {
-    let (parts, body) = response.into_parts();
-    if body.size_hint().exact().is_none() {
-        let copy = Response::from_parts(parts.clone(), Body::empty());
-        return (Response::from_parts(parts, body), copy);
-    }
-    // A body of known length that cannot be read is empty in both.
-    let bytes = axum::body::to_bytes(body, usize::MAX)
-        .await
-        .unwrap_or_default();
-    (
-        Response::from_parts(parts.clone(), Body::from(bytes.clone())),
-        Response::from_parts(parts, Body::from(bytes)),
-    )
 }
 
 /// Runs every teardown hook. One that fails changes nothing: the failure is logged.

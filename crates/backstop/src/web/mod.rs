@@ -14,6 +14,7 @@ mod failure;
 mod function;
 mod handlers;
 mod layer;
+mod methods;
 mod page;
 mod reload;
 mod report;

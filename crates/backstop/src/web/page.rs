@@ -2,9 +2,9 @@
 
 use std::borrow::Cow;
 
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::response::Response;
-use http::header::{ACCEPT, CONTENT_TYPE};
+use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE};
 use http::{HeaderMap, HeaderValue};
 
 use crate::HttpError;
@@ -21,44 +21,144 @@ pub enum Format {
     Text,
 }
 
+impl Format {
+    fn content_type(self) -> HeaderValue {
+        HeaderValue::from_static(match self {
+            Self::Html => "text/html; charset=utf-8",
+            Self::Problem => "application/problem+json",
+            Self::Text => "text/plain; charset=utf-8",
+        })
+    }
+}
+
 /// Chooses the form that the client likes best: HTML unless it prefers JSON or text.
 ///
 /// Reads `Accept` as in RFC 9110: <https://www.rfc-editor.org/rfc/rfc9110#name-accept>.
 /// Of equals the one that was named more exactly wins, then HTML.
 pub fn format_for(headers: &HeaderMap) -> Format {
+    format_of(headers.get_all(ACCEPT).iter())
+}
+
+/// The same, of the values of `Accept`.
+pub(crate) fn format_of<'a>(accept: impl Iterator<Item = &'a HeaderValue>) -> Format {
     let mut best = (Format::Html, 0.0, 0);
-    let ranges = headers
-        .get_all(ACCEPT)
-        .iter()
+    let ranges = accept
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .take(RANGES_MAX);
     for range in ranges {
-        let mut parts = range.split(';').map(str::trim);
-        let media = parts.next().unwrap_or_default().to_ascii_lowercase();
-        let quality = parts
-            .find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")))
-            .map_or(Some(1.0), |text| text.parse::<f32>().ok())
-            .filter(|quality| (0.0..=1.0).contains(quality))
-            .unwrap_or(0.0);
-        let (format, exactness) = match media.as_str() {
-            "text/html" | "application/xhtml+xml" => (Format::Html, 3),
-            "application/problem+json" | "application/json" => (Format::Problem, 3),
-            "text/plain" => (Format::Text, 3),
-            "text/*" | "*/*" => (Format::Html, 1),
-            "application/*" => (Format::Problem, 1),
-            media if media.ends_with("+json") => (Format::Problem, 2),
-            _ => continue,
+        if range == "*/*" && best.1 == 0.0 {
+            best = (Format::Html, 1.0, 1);
+            continue;
+        }
+        let (media, parameters) = range.split_once(';').unwrap_or((range, ""));
+        let Some((format, exactness)) = format_of_range(media.trim()) else {
+            continue;
         };
+        let quality = quality_of(parameters);
         if quality > best.1 || (quality > 0.0 && quality == best.1 && exactness > best.2) {
             best = (format, quality, exactness);
+        }
+        // Nothing beats what is named exactly and without reserve, as browsers name HTML first.
+        if best.1 == 1.0 && best.2 == EXACTNESS_MAX {
+            break;
         }
     }
     best.0
 }
 
+/// How exact a range is that names one type.
+const EXACTNESS_MAX: u8 = 3;
+
+/// What a range of media types stands for, and how exactly it says so.
+fn format_of_range(media: &str) -> Option<(Format, u8)> {
+    let (class, name) = media.split_once('/')?;
+    let is = |text: &str, word: &str| text.eq_ignore_ascii_case(word);
+    let ends_in_json = name
+        .len()
+        .checked_sub(JSON_SUFFIX.len())
+        .and_then(|start| name.get(start..))
+        .is_some_and(|end| is(end, JSON_SUFFIX));
+    if class == "*" && name == "*" {
+        Some((Format::Html, 1))
+    } else if is(class, "text") {
+        match name {
+            "*" => Some((Format::Html, 1)),
+            name if is(name, "html") => Some((Format::Html, EXACTNESS_MAX)),
+            name if is(name, "plain") => Some((Format::Text, EXACTNESS_MAX)),
+            _ => ends_in_json.then_some((Format::Problem, 2)),
+        }
+    } else if is(class, "application") {
+        match name {
+            "*" => Some((Format::Problem, 1)),
+            name if is(name, "xhtml+xml") => Some((Format::Html, EXACTNESS_MAX)),
+            name if is(name, "json") || is(name, "problem+json") => {
+                Some((Format::Problem, EXACTNESS_MAX))
+            }
+            _ => ends_in_json.then_some((Format::Problem, 2)),
+        }
+    } else {
+        ends_in_json.then_some((Format::Problem, 2))
+    }
+}
+
+/// How media types end that are JSON, whatever else they are.
+const JSON_SUFFIX: &str = "+json";
+
+/// The quality among the parameters of a range: 1 if there is none, 0 if it cannot be read.
+fn quality_of(parameters: &str) -> f32 {
+    let mut parameters = parameters.split(';').map(str::trim);
+    parameters
+        .find_map(|part| part.strip_prefix("q=").or_else(|| part.strip_prefix("Q=")))
+        .map_or(Some(1.0), |text| text.parse::<f32>().ok())
+        .filter(|quality| (0.0..=1.0).contains(quality))
+        .unwrap_or(0.0)
+}
+
 /// More ranges than this are not read; browsers send fewer than ten.
 const RANGES_MAX: usize = 32;
+
+/// The default pages of routing errors, where nothing but the form depends on the request.
+#[derive(Debug)]
+pub(crate) struct ReadyPages([[Bytes; 3]; 2]);
+
+impl ReadyPages {
+    /// The codes that routing makes.
+    pub(crate) const CODES: [u16; 2] = [404, 405];
+
+    pub(crate) fn new() -> Self {
+        Self(Self::CODES.map(|code| {
+            [Format::Html, Format::Problem, Format::Text].map(|format| {
+                let error = &HttpError::new(code);
+                let page = Page {
+                    error,
+                    format,
+                    request_id: None,
+                    with_detail: false,
+                };
+                Bytes::from(page.body())
+            })
+        }))
+    }
+
+    /// Makes the page of a response that has no body.
+    pub(crate) fn dress(&self, response: &mut Response, format: Format) {
+        let code = response.status().as_u16();
+        let Some(number) = Self::CODES.iter().position(|known| *known == code) else {
+            return;
+        };
+        let page = self.0[number][match format {
+            Format::Html => 0,
+            Format::Problem => 1,
+            Format::Text => 2,
+        }]
+        .clone();
+        *response.body_mut() = Body::from(page);
+        let headers = response.headers_mut();
+        headers.remove(CONTENT_LENGTH);
+        headers.insert(CONTENT_TYPE, format.content_type());
+    }
+}
 
 /// What a default page is made of.
 pub(crate) struct Page<'a> {
@@ -71,19 +171,22 @@ pub(crate) struct Page<'a> {
 }
 
 impl Page<'_> {
+    fn body(&self) -> String {
+        match self.format {
+            Format::Html => self.html(),
+            Format::Problem => self.problem(),
+            Format::Text => self.text(),
+        }
+    }
+
     /// The response: status, the error's headers, and the page in its format.
     pub(crate) fn response(&self) -> Response {
-        let (content_type, body) = match self.format {
-            Format::Html => ("text/html; charset=utf-8", self.html()),
-            Format::Problem => ("application/problem+json", self.problem()),
-            Format::Text => ("text/plain; charset=utf-8", self.text()),
-        };
-        let mut response = Response::new(Body::from(body));
+        let mut response = Response::new(Body::from(self.body()));
         *response.status_mut() = self.error.status();
         *response.headers_mut() = self.error.headers();
         response
             .headers_mut()
-            .insert(CONTENT_TYPE, HeaderValue::from_static(content_type));
+            .insert(CONTENT_TYPE, self.format.content_type());
         response
     }
 
@@ -162,7 +265,7 @@ impl Page<'_> {
 
 /// Escapes text for HTML, in elements and in attributes.
 pub(crate) fn escape(text: &str) -> Cow<'_, str> {
-    let Some(first) = text.find(SPECIAL) else {
+    let Some(first) = text.bytes().position(is_special) else {
         return Cow::Borrowed(text);
     };
     let mut escaped = String::with_capacity(text.len() + 16);
@@ -180,8 +283,10 @@ pub(crate) fn escape(text: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// What means something else in HTML than itself.
-const SPECIAL: [char; 5] = ['&', '<', '>', '"', '\''];
+/// Tells whether a byte means something else in HTML than itself.
+fn is_special(byte: u8) -> bool {
+    matches!(byte, b'&' | b'<' | b'>' | b'"' | b'\'')
+}
 
 #[cfg(test)]
 mod tests {
@@ -204,9 +309,15 @@ mod tests {
         check("text/plain", Format::Text);
         check("application/vnd.api+json", Format::Problem);
         check("image/png", Format::Html);
+        check("Application/JSON", Format::Problem);
+        check("TEXT/Plain;level=1;Q=0.5", Format::Text);
+        check("application/ld+JSON;q=0.1", Format::Problem);
+        check("json, text/é", Format::Html);
         check("application/json;q=0", Format::Html);
         check("application/json;q=2, text/plain;q=0.1", Format::Text);
         check("*/*;q=0.5, application/problem+json;q=0.5", Format::Problem);
+        check("*/*, application/json", Format::Problem);
+        check("text/plain;q=0.5,*/*", Format::Html);
         check(
             "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
             Format::Html,

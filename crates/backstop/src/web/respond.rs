@@ -20,8 +20,9 @@ use crate::web::failure::{Failure, REQUEST_ID, RequestFacts};
 use crate::web::function::Boxed;
 use crate::web::handlers::{Table, find};
 use crate::web::layer::{Core, Handler, Listener, Place};
-use crate::web::page::{Format, Page};
-use crate::web::switches::BareStatus;
+use crate::web::page::{Format, Page, ReadyPages};
+use crate::web::stream;
+use crate::web::switches::{BareStatus, Switches};
 use crate::{Error, HttpError, log};
 
 /// What is to be done next.
@@ -46,6 +47,30 @@ impl Settled {
             unhandled: None,
             propagated: false,
         }
+    }
+
+    /// The same with a body that is watched while it is streamed.
+    pub(crate) fn guarded(
+        mut self,
+        place: &Place,
+        facts: &Arc<RequestFacts>,
+        cx: &mut Context<'_>,
+    ) -> Self {
+        self.response = match stream::guard(self.response, place, facts, cx) {
+            Ok(response) => response,
+            Err(error) => {
+                let failure = failure(place, facts, error);
+                if !stream::is_known(&failure.error) {
+                    call(&place.core.reporters, &failure);
+                    log::escaped(&failure);
+                }
+                let error = Error::from(HttpError::internal(failure.error.clone()));
+                let page = page(&failure.with_error(error), true);
+                self.unhandled.get_or_insert(failure);
+                page
+            }
+        };
+        self
     }
 }
 
@@ -75,6 +100,16 @@ pub(crate) fn respond(
     outcome: Result<Response, Error>,
     cx: &mut Context<'_>,
 ) -> Step {
+    let step = decide(place, facts, outcome, cx);
+    guarded(step, place, facts, cx)
+}
+
+fn decide(
+    place: &Place,
+    facts: &Arc<RequestFacts>,
+    outcome: Result<Response, Error>,
+    cx: &mut Context<'_>,
+) -> Step {
     let mut routing = !facts.is_routed();
     let mut own = None;
     let error = match outcome {
@@ -89,13 +124,16 @@ pub(crate) fn respond(
                 error
             }
             None => {
+                if is_ready_page(place, facts, &response) {
+                    return Step::Send(Settled::answered(ready_page(place, facts, response)));
+                }
                 let status = response.status();
                 match bare_error(place, response, cx) {
                     Ok(error) => {
                         routing |= status == StatusCode::METHOD_NOT_ALLOWED;
                         error
                     }
-                    Err(response) => return finish(place, facts, response, cx),
+                    Err(response) => return Step::Send(Settled::answered(response)),
                 }
             }
         },
@@ -136,10 +174,18 @@ pub(crate) fn answered(
     place: &Place,
     question: Question,
     outcome: Result<Response, Error>,
+    cx: &mut Context<'_>,
 ) -> Step {
+    let facts = Arc::clone(&question.failure.request);
+    let step = conclude(place, question, outcome);
+    guarded(step, place, &facts, cx)
+}
+
+fn conclude(place: &Place, question: Question, outcome: Result<Response, Error>) -> Step {
     let Question { failure, wrapped } = question;
     match (Answer::of(outcome), wrapped) {
         (Answer::Response(mut response), None) => {
+            log::panic_answered(&failure);
             if note_server_error(&failure) {
                 name_request(&mut response, &failure);
             }
@@ -187,7 +233,12 @@ pub(crate) async fn settle_from(place: &Place, mut step: Step) -> Settled {
             Step::Send(settled) => return settled,
             Step::Ask(call, question) => {
                 let outcome = Catching(call).await;
-                step = answered(place, question, outcome);
+                let mut given = Some((question, outcome));
+                step = poll_fn(|cx| {
+                    let (question, outcome) = given.take().expect("it is ready at once");
+                    Poll::Ready(answered(place, question, outcome, cx))
+                })
+                .await;
             }
         }
     }
@@ -197,11 +248,7 @@ pub(crate) fn failure(place: &Place, facts: &Arc<RequestFacts>, error: Error) ->
     Failure {
         error,
         request: Arc::clone(facts),
-        blueprint: if facts.is_routed() {
-            place.blueprint.clone()
-        } else {
-            None
-        },
+        blueprint: place.blueprint_of(facts),
         core: Arc::clone(&place.core),
     }
 }
@@ -231,7 +278,7 @@ fn wait(
     let question = Question { failure, wrapped };
     match call {
         Ok(call) => Step::Ask(call, question),
-        Err(error) => answered(place, question, Err(error)),
+        Err(error) => conclude(place, question, Err(error)),
     }
 }
 
@@ -288,23 +335,14 @@ fn is_plain(place: &Place, error: &Error) -> bool {
     error.code().is_none() || place.core.switches.traps(error)
 }
 
-/// Sends a good response. A streamed body that fails at once is answered by a 500; handlers are
-/// not asked, as for a failure further on.
-fn finish(
-    place: &Place,
-    facts: &Arc<RequestFacts>,
-    response: Response,
-    cx: &mut Context<'_>,
-) -> Step {
-    match super::stream::guard(response, place, facts, cx) {
-        Ok(response) => Step::Send(Settled::answered(response)),
-        Err(error) => {
-            let failure = failure(place, facts, error);
-            call(&place.core.reporters, &failure);
-            log::escaped(&failure);
-            let error = Error::from(HttpError::internal(failure.error.clone()));
-            sent_500(page(&failure.with_error(error), true), failure)
+/// Watches over a body that is streamed, whoever made it. One that fails at once is answered by a
+/// 500; handlers are not asked, as for a failure further on.
+fn guarded(step: Step, place: &Place, facts: &Arc<RequestFacts>, cx: &mut Context<'_>) -> Step {
+    match step {
+        Step::Send(settled) if !stream::is_whole(&settled.response) => {
+            Step::Send(settled.guarded(place, facts, cx))
         }
+        step => step,
     }
 }
 
@@ -336,6 +374,54 @@ pub(crate) fn default_response(failure: &Failure) -> Response {
 /// The scopes of an error that has no blueprint.
 fn app_only(place: &Place) -> &[Arc<Table<Handler>>] {
     &place.tables[place.tables.len() - 1..]
+}
+
+/// Tells whether a response is a routing error that gets the default page in any case: no handler
+/// can take it, nothing traps it, and no template replaces the page.
+fn is_ready_page(place: &Place, facts: &RequestFacts, response: &Response) -> bool {
+    let status = response.status();
+    let is_of_app =
+        !facts.is_routed() || status == StatusCode::METHOD_NOT_ALLOWED || place.blueprint.is_none();
+    is_of_app
+        && place.core.ready_codes.contains(&status.as_u16())
+        && response.body().size_hint().exact() == Some(0)
+        && !response.headers().contains_key(CONTENT_TYPE)
+}
+
+fn ready_page(place: &Place, facts: &RequestFacts, mut response: Response) -> Response {
+    let negotiates = place.core.switches.negotiates;
+    let format = if negotiates {
+        facts.format()
+    } else {
+        Format::Html
+    };
+    place.core.ready_pages.dress(&mut response, format);
+    if negotiates {
+        vary(&mut response);
+    }
+    response
+}
+
+/// A cache must not give the page of one client to another.
+fn vary(response: &mut Response) {
+    let accept = HeaderValue::from_static("accept");
+    response.headers_mut().append(VARY, accept);
+}
+
+/// The codes of routing errors that get the default page in any case.
+pub(crate) fn ready_codes(
+    switches: &Switches,
+    templates: bool,
+    app: &Arc<Table<Handler>>,
+) -> Vec<u16> {
+    if templates || switches.bare_status == BareStatus::Leave {
+        return Vec::new();
+    }
+    let is_ready = |code: &u16| {
+        let error = Error::from(HttpError::new(*code));
+        !switches.traps(&error) && find(std::slice::from_ref(app), &error).is_none()
+    };
+    ReadyPages::CODES.into_iter().filter(is_ready).collect()
 }
 
 /// A response without an error that counts as one; any other is given back.
@@ -380,7 +466,8 @@ const BARE_TEXT_BYTES_MAX: u64 = 4096;
 /// What can be read of a body without waiting: all of one that was made of a text.
 fn read_now(mut body: Body, cx: &mut Context<'_>) -> Vec<u8> {
     let mut text = Vec::new();
-    while let Poll::Ready(Some(Ok(frame))) = Pin::new(&mut body).poll_frame(cx) {
+    while let Ok(Poll::Ready(Some(Ok(frame)))) = panic::catch(|| Pin::new(&mut body).poll_frame(cx))
+    {
         text.extend_from_slice(frame.data_ref().map_or(&[], Bytes::as_ref));
     }
     text
@@ -490,9 +577,7 @@ fn page(failure: &Failure, noted: bool) -> Response {
         };
         let mut response = own.unwrap_or_else(|| page.response());
         if core.switches.negotiates {
-            // A cache must not give the page of one client to another.
-            let accept = HeaderValue::from_static("accept");
-            response.headers_mut().append(VARY, accept);
+            vary(&mut response);
         }
         response
     });

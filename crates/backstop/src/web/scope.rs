@@ -175,6 +175,12 @@ impl<S: Clone + Send + Sync + 'static> Scope<S> {
     }
 }
 
+impl<S> Hooks<S> {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.before.is_empty() && self.after.is_empty() && self.teardown.is_empty()
+    }
+}
+
 impl<S> Clone for Hooks<S> {
     fn clone(&self) -> Self {
         Self {

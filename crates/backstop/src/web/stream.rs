@@ -7,6 +7,7 @@ use std::task::{Context, Poll};
 
 use axum::body::{Body, Bytes, HttpBody};
 use axum::response::Response;
+use http::{Method, StatusCode};
 use http_body::{Frame, SizeHint};
 
 use crate::Error;
@@ -15,6 +16,9 @@ use crate::web::failure::{Failure, RequestFacts};
 use crate::web::layer::Place;
 
 /// Wraps a body that is streamed; a body of known length cannot fail.
+///
+/// A response that is sent without its body is left alone: nobody reads the body, and that it is
+/// dropped does not mean that the client left.
 ///
 /// # Errors
 ///
@@ -25,7 +29,7 @@ pub(crate) fn guard(
     facts: &Arc<RequestFacts>,
     cx: &mut Context<'_>,
 ) -> Result<Response, Error> {
-    if response.body().size_hint().exact().is_some() {
+    if is_whole(&response) || is_sent_bare(facts.method(), response.status()) {
         return Ok(response);
     }
     let (parts, mut body) = response.into_parts();
@@ -43,10 +47,90 @@ pub(crate) fn guard(
         ended: false,
         bytes_sent: 0,
         request: Arc::clone(facts),
-        blueprint: place.blueprint.clone(),
+        blueprint: place.blueprint_of(facts),
         core: Arc::clone(&place.core),
     };
     Ok(Response::from_parts(parts, Body::new(guarded)))
+}
+
+/// Tells whether the body of a response is there already.
+pub(crate) fn is_whole(response: &Response) -> bool {
+    response.body().size_hint().exact().is_some()
+}
+
+/// Tells whether the body of a response is never sent: RFC 9110, section 6.4.1.
+fn is_sent_bare(method: &Method, status: StatusCode) -> bool {
+    *method == Method::HEAD
+        || status.is_informational()
+        || status == StatusCode::NO_CONTENT
+        || status == StatusCode::NOT_MODIFIED
+}
+
+/// Longer bodies are not doubled; error pages have a few hundred bytes.
+const DOUBLED_BYTES_MAX: u64 = 256 * 1024;
+
+/// Doubles a response for somebody who may lose it. Of one whose body is long or still to come,
+/// the first that is read has the body.
+pub(crate) fn double(response: Response, cx: &mut Context<'_>) -> (Response, Response) {
+    let length = response.body().size_hint().exact();
+    if length.is_none_or(|length| length > DOUBLED_BYTES_MAX) {
+        return share(response);
+    }
+    let (parts, mut body) = response.into_parts();
+    let first = match panic::catch(|| Pin::new(&mut body).poll_frame(cx)) {
+        Ok(Poll::Ready(first)) => first,
+        Ok(Poll::Pending) => return share(Response::from_parts(parts, body)),
+        Err(error) => {
+            crate::log::failed("an answer's body failed", &error);
+            Some(Err(axum::Error::new(StreamFailed)))
+        }
+    };
+    let bytes = match first {
+        None => Bytes::new(),
+        Some(Ok(frame)) if frame.is_data() && body.is_end_stream() => {
+            frame.into_data().unwrap_or_default()
+        }
+        first => {
+            let body = Body::new(Peeked { first, body });
+            return share(Response::from_parts(parts, body));
+        }
+    };
+    (
+        Response::from_parts(parts.clone(), Body::from(bytes.clone())),
+        Response::from_parts(parts, Body::from(bytes)),
+    )
+}
+
+/// A body whose first piece has been taken out.
+struct Peeked {
+    first: Option<Result<Frame<Bytes>, axum::Error>>,
+    body: Body,
+}
+
+impl HttpBody for Peeked {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        match self.first.take() {
+            Some(first) => Poll::Ready(Some(first)),
+            None => Pin::new(&mut self.body).poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.first.is_none() && self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self.first {
+            Some(_) => SizeHint::default(),
+            None => self.body.size_hint(),
+        }
+    }
 }
 
 /// Makes two responses of one; the first that is read has the body.
@@ -107,13 +191,16 @@ impl Guarded {
     /// Logs a failure and postpones it: what was written before is flushed only if the body
     /// pauses, and the client shall see how far it went.
     fn fail(&mut self, error: Error, cx: &Context<'_>) {
-        let failure = Failure {
-            error,
-            request: Arc::clone(&self.request),
-            blueprint: self.blueprint.clone(),
-            core: Arc::clone(&self.core),
-        };
-        super::respond::stream_failed(&self.core, &failure, self.bytes_sent);
+        // A hook may have put a body around one that is guarded already.
+        if !is_known(&error) {
+            let failure = Failure {
+                error,
+                request: Arc::clone(&self.request),
+                blueprint: self.blueprint.clone(),
+                core: Arc::clone(&self.core),
+            };
+            super::respond::stream_failed(&self.core, &failure, self.bytes_sent);
+        }
         self.failed = Some(axum::Error::new(StreamFailed));
         self.ended = true;
         cx.waker().wake_by_ref();
@@ -145,6 +232,11 @@ impl std::fmt::Display for StreamFailed {
 }
 
 impl std::error::Error for StreamFailed {}
+
+/// Tells whether an error says only that a body failed, which has been logged.
+pub(crate) fn is_known(error: &Error) -> bool {
+    error.find::<StreamFailed>().is_some()
+}
 
 impl HttpBody for Guarded {
     type Data = Bytes;

@@ -266,3 +266,30 @@ async fn mail_depends_on_how_the_app_is_built() {
         assert_eq!(mailer.sent().is_empty(), debug);
     }
 }
+
+#[tokio::test]
+async fn a_routing_error_has_the_same_page_with_and_without_handlers_about() {
+    // A handler that passes the error on keeps the app from sending the page that it has ready.
+    let plain = || App::new(Router::new().route("/x", axum::routing::post(|| async {})));
+    let asked = || {
+        plain()
+            .error_handler(404, |e: Caught| e)
+            .error_handler(405, |e: Caught| e)
+    };
+    let changes: [fn(App) -> App; 3] = [
+        |app| app,
+        |app| app.configure(|config| config.set("NEGOTIATE_ERROR_PAGES", false)),
+        |app| app.configure(|config| config.set("BARE_STATUS", "leave")),
+    ];
+    for change in changes {
+        for (path, status) in [("/nope", 404), ("/x", 405)] {
+            for accept in ["*/*", "application/json", "text/plain"] {
+                let ready = fetch_as(change(plain()), path, accept).await;
+                let made = fetch_as(change(asked()), path, accept).await;
+                assert_eq!((ready.status, made.status), (status, status));
+                assert_eq!(ready.body, made.body, "{path} {accept}");
+                assert_eq!(ready.response.headers, made.response.headers);
+            }
+        }
+    }
+}

@@ -42,6 +42,10 @@ async fn program() {
         }
         "debug" => run.debug(true).use_reloader(false).await,
         "plain" => run.await,
+        "logs" => {
+            backstop::log::init(backstop::log::Form::Text);
+            run.await
+        }
         "external" => {
             run.debug(true)
                 .use_debugger(false)
@@ -95,6 +99,22 @@ async fn slow() -> &'static str {
     "at last"
 }
 
+async fn panics() {
+    panic!("in the view");
+}
+
+async fn panics_and_catches() -> &'static str {
+    match std::panic::catch_unwind(|| panic!("in a library")) {
+        Err(_) => "went on",
+        Ok(()) => "went well",
+    }
+}
+
+async fn panics_in_a_task() -> String {
+    let task = tokio::spawn(async { panic!("in a task") });
+    task.await.is_err().to_string()
+}
+
 async fn full(error: Caught<HttpError>) -> (http::StatusCode, &'static str) {
     (error.status(), "handled")
 }
@@ -104,6 +124,9 @@ fn app() -> App {
         .route("/", get(|| async { std::process::id().to_string() }))
         .route("/broken", get(broken))
         .route("/slow", get(slow))
+        .route("/panics", get(panics))
+        .route("/panics/caught", get(panics_and_catches))
+        .route("/panics/task", get(panics_in_a_task))
         .route("/handled", get(|| async { backstop::abort::<()>(507) }));
     App::new(routes).error_handler(507, full)
 }
@@ -125,6 +148,7 @@ pub(crate) fn command(name: &str, folder: &Path) -> Command {
         .env_remove("CARGO_MANIFEST_DIR")
         .env_remove("BACKSTOP_DEBUG")
         .env_remove("FLASK_DEBUG")
+        .env_remove("RUST_BACKTRACE")
         .current_dir(folder)
         .stdin(Stdio::null())
         .stdout(Stdio::null())
@@ -168,6 +192,16 @@ impl Program {
                 return line;
             }
         }
+    }
+
+    /// Everything that it still prints, after it has ended.
+    pub(crate) fn rest(&mut self) -> String {
+        let mut text = String::new();
+        while let Ok(line) = self.lines.recv_timeout(PATIENCE) {
+            text.push_str(&line);
+            text.push('\n');
+        }
+        text
     }
 
     /// The PIN that it prints.

@@ -50,6 +50,44 @@ fn a_request_on_its_way_is_answered_before_the_end() {
     assert_eq!(program.process.wait().unwrap().code(), Some(0));
 }
 
+/// What a program prints from now on, until it has ended.
+fn rest_of(program: &mut Program) -> String {
+    program.signal("TERM");
+    assert!(program.process.wait().unwrap().success());
+    program.rest()
+}
+
+#[test]
+fn a_panic_is_told_once() {
+    // Where there is a log, by it; with the place, and without the standard hook's message.
+    let (mut program, _folder) = start("logs");
+    assert_eq!(program.ask("/panics", &[]).status, 500);
+    let text = rest_of(&mut program);
+    assert_eq!(text.matches("in the view").count(), 1, "{text}");
+    assert!(text.contains("ERROR in backstop: Exception on /panics [GET]"));
+    assert!(text.contains("Panic: panicked: in the view (at "), "{text}");
+    assert!(text.contains("program.rs:"), "{text}");
+
+    // Where there is none, by the standard hook.
+    let (mut program, _folder) = start("plain");
+    assert_eq!(program.ask("/panics", &[]).status, 500);
+    let text = rest_of(&mut program);
+    assert_eq!(text.matches("in the view").count(), 1, "{text}");
+    assert!(text.contains("panicked at "), "{text}");
+}
+
+#[test]
+fn a_panic_that_no_request_fails_of_is_told_all_the_same() {
+    let (mut program, _folder) = start("logs");
+    assert_eq!(program.ask("/panics/caught", &[]).body, "went on");
+    assert_eq!(program.ask("/panics/task", &[]).body, "true");
+    let text = rest_of(&mut program);
+    let record = "WARNING in backstop: a panic was caught by the program itself";
+    assert!(text.contains(record), "{text}");
+    assert_eq!(text.matches("in a library").count(), 1, "{text}");
+    assert_eq!(text.matches("in a task").count(), 1, "{text}");
+}
+
 #[test]
 fn mail_to_administrators_leaves_before_the_end() {
     let (mut program, folder) = start("mails");

@@ -493,6 +493,66 @@ async fn a_405_keeps_allow_and_has_no_blueprint() {
 }
 
 #[tokio::test]
+async fn the_hooks_of_a_blueprint_have_no_part_in_a_405() {
+    let ran = Arc::new(Mutex::new(Vec::new()));
+    let note = |what: &'static str| {
+        let ran = Arc::clone(&ran);
+        move || ran.lock().unwrap().push(what)
+    };
+    let (before, after, teardown) = (note("before"), note("after"), note("teardown"));
+    let cors = axum::middleware::from_fn(
+        async |request: Request<Body>, next: axum::middleware::Next| {
+            if request.method() == http::Method::OPTIONS {
+                return "preflight".into_response();
+            }
+            next.run(request).await
+        },
+    );
+    let own = axum::routing::patch(|| async { "patched" }).fallback(|| async { "own fallback" });
+    let routes = Router::new()
+        .route("/k", get(|| async { "k" }))
+        .route("/own", own)
+        .layer(cors);
+    let inner = Blueprint::new("inner", routes);
+    let shop = Blueprint::new("shop", Router::new())
+        .before_request(before)
+        .after_request(move |response: Response| {
+            after();
+            response
+        })
+        .teardown_request(move |_: Option<&Failure>| teardown())
+        .register(inner, "/inner");
+    let app = App::new(Router::new())
+        .register(shop, "/shop/{id}")
+        .before_request(note("app"));
+    let router = app.into_router().unwrap();
+    let all = ["app", "before", "after", "teardown"];
+    let cases = [
+        ("GET", "/shop/7/inner/k", 200, &all[..]),
+        ("HEAD", "/shop/7/inner/k", 200, &all),
+        ("POST", "/shop/7/inner/k", 405, &all[..1]),
+        // What the user's own layers and fallbacks answer is no 405.
+        ("OPTIONS", "/shop/7/inner/k", 200, &all[..1]),
+        ("POST", "/shop/7/inner/own", 200, &all),
+    ];
+    for (method, path, status, expected) in cases {
+        let request = Request::builder().method(method).uri(path);
+        let answer = send(router.clone(), request.body(Body::empty()).unwrap()).await;
+        assert_eq!(answer.status, status, "{method} {path}");
+        let ran = std::mem::take(&mut *ran.lock().unwrap());
+        assert_eq!(ran, expected, "{method} {path}");
+        if status == 405 {
+            assert_eq!(answer.response.headers["allow"], "GET,HEAD");
+        }
+    }
+    // Nested in another router, the addresses are those below it.
+    let outer = Router::new().nest("/api", router);
+    let request = Request::post("/api/shop/7/inner/k").body(Body::empty());
+    assert_eq!(send(outer, request.unwrap()).await.status, 405);
+    assert_eq!(*ran.lock().unwrap(), ["app"]);
+}
+
+#[tokio::test]
 async fn an_error_in_a_handler_keeps_the_first_one() {
     let contexts = Arc::new(Mutex::new(Vec::new()));
     let note = Arc::clone(&contexts);
@@ -562,10 +622,12 @@ fn refusals_are_errors() {
         App::new(Router::new())
             .register(twice(), "/a")
             .register_as(twice(), "again", "/a");
-    assert!(matches!(
+    assert_eq!(
         app.into_router().unwrap_err(),
-        SetupError::Routes(_)
-    ));
+        SetupError::Routes(
+            "Overlapping method route. Handler for `GET /a/x` already exists".to_owned()
+        )
+    );
     let mut app: App = App::new(Router::new());
     let _router = app.build().unwrap();
     assert_eq!(

@@ -32,6 +32,7 @@ pub(crate) fn run(case: &Value, about: &Value) -> Result<(), String> {
         .enable_all()
         .build()
         .expect("a runtime starts");
+    crate::listen_on_this_thread();
     tracing::subscriber::with_default(subscriber, || {
         runtime.block_on(async {
             match text(&case["mode"]) {
@@ -59,6 +60,7 @@ fn captured(case: &Value, about: &Value) -> Result<(), String> {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .build()
         .expect("a runtime starts");
+    crate::listen_on_this_thread();
     let outcome = tracing::subscriber::with_default(subscriber, || {
         runtime.block_on(app(case, about, Notes::default()))
     });
