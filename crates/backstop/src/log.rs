@@ -279,6 +279,17 @@ pub(crate) fn abandoned(request: &RequestFacts) {
     );
 }
 
+/// Records that a client left while it sent its request.
+pub(crate) fn left_early(method: &http::Method, uri: &http::Uri) {
+    tracing::info!(
+        target: "backstop::client",
+        %method,
+        path = %escape_controls(uri.path()),
+        status = 499,
+        "the client left before its request was complete",
+    );
+}
+
 /// Records an error in a body of which a part has been sent.
 pub(crate) fn stream_failed(failure: &Failure, bytes_sent: u64) {
     let error = failure.error();

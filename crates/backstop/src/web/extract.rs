@@ -167,7 +167,7 @@ fn rejected(rejection: impl Rejection) -> Error {
 /// The body ended before its announced length: the client left.
 ///
 /// Only what the connection says counts: a layer that decodes the body has ends of its own.
-fn is_disconnect(error: &(dyn StdError + 'static)) -> bool {
+pub(crate) fn is_disconnect(error: &(dyn StdError + 'static)) -> bool {
     std::iter::successors(Some(error), |error| crate::error::source_of(*error))
         .take(crate::error::CHAIN_MAX)
         .skip_while(|error| !error.is::<hyper::Error>())

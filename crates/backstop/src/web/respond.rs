@@ -21,6 +21,7 @@ use crate::web::function::Boxed;
 use crate::web::handlers::{Table, find};
 use crate::web::layer::{Core, Handler, Listener, Place};
 use crate::web::page::{Format, Page, ReadyPages};
+use crate::web::serve::ClientLeft;
 use crate::web::stream;
 use crate::web::switches::{BareStatus, Switches};
 use crate::{Error, HttpError, log};
@@ -151,7 +152,7 @@ fn decide(
     {
         return Step::Send(Settled::answered(response));
     }
-    if failure.is_disconnect() {
+    if failure.is_disconnect() && failure.error.find::<ClientLeft>().is_none() {
         log::abandoned(facts);
     }
     let tables = if routing {

@@ -8,13 +8,15 @@ use std::future::{Future, IntoFuture, poll_fn};
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::Pin;
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, Bytes, HttpBody};
 use axum::extract::ConnectInfo;
-use http::Request;
+use axum::{BoxError, Router};
+use http::{Method, Request, Uri};
+use http_body::{Frame, SizeHint};
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -24,9 +26,10 @@ use tower::ServiceExt;
 
 use crate::web::app::App;
 use crate::web::debugger::Debugger;
+use crate::web::extract::is_disconnect;
 use crate::web::reload::{self, Watching};
 use crate::web::scope::SetupError;
-use crate::{capture, mail, report};
+use crate::{capture, log, mail, report};
 
 /// A client that needs longer for its headers does not want an answer.
 const HEADERS_TIMEOUT: Duration = Duration::from_secs(30);
@@ -146,9 +149,13 @@ async fn connection(
     if !sends(&stream, peer, &mut ends).await {
         return;
     }
-    let service = service_fn(move |mut request: Request<hyper::body::Incoming>| {
+    let service = service_fn(move |mut request: Request<Incoming>| {
         request.extensions_mut().insert(ConnectInfo(peer));
-        app.clone().oneshot(request.map(Body::new))
+        let request = match request.body().is_end_stream() {
+            true => request.map(|_| Body::empty()),
+            false => watched(request),
+        };
+        app.clone().oneshot(request)
     });
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -172,6 +179,69 @@ async fn connection(
                 connection.as_mut().graceful_shutdown();
             }
         }
+    }
+}
+
+/// Lets the log say it if the client leaves before its request is complete, whoever reads it: the
+/// extractors of axum only see a body that cannot be read.
+fn watched(request: Request<Incoming>) -> Request<Body> {
+    let (parts, body) = request.into_parts();
+    let body = Watched {
+        body,
+        method: parts.method.clone(),
+        uri: parts.uri.clone(),
+    };
+    Request::from_parts(parts, Body::new(body))
+}
+
+struct Watched {
+    body: Incoming,
+    method: Method,
+    uri: Uri,
+}
+
+impl HttpBody for Watched {
+    type Data = Bytes;
+    type Error = BoxError;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BoxError>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(cx));
+        Poll::Ready(frame.map(|frame| {
+            frame.map_err(|error| -> BoxError {
+                if !is_disconnect(&error) {
+                    return error.into();
+                }
+                log::left_early(&self.method, &self.uri);
+                ClientLeft(error).into()
+            })
+        }))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// The client left before its request was complete, and the log has it.
+#[derive(Debug)]
+pub(crate) struct ClientLeft(hyper::Error);
+
+impl fmt::Display for ClientLeft {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the client left before its request was complete")
+    }
+}
+
+impl std::error::Error for ClientLeft {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.0)
     }
 }
 

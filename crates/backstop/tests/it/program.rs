@@ -8,7 +8,9 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
 
 use axum::Router;
-use axum::routing::get;
+use axum::body::Bytes;
+use axum::routing::{get, post};
+use backstop::extract::Json;
 use backstop::mail::{Admins, Mailer};
 use backstop::{App, Caught, HttpError, Result};
 
@@ -124,6 +126,14 @@ fn app() -> App {
         .route("/", get(|| async { std::process::id().to_string() }))
         .route("/broken", get(broken))
         .route("/slow", get(slow))
+        .route(
+            "/upload",
+            post(|body: Bytes| async move { body.len().to_string() }),
+        )
+        .route(
+            "/json",
+            post(|json: Json<u8>| async move { json.0.to_string() }),
+        )
         .route("/panics", get(panics))
         .route("/panics/caught", get(panics_and_catches))
         .route("/panics/task", get(panics_in_a_task))

@@ -77,6 +77,25 @@ fn a_panic_is_told_once() {
 }
 
 #[test]
+fn a_client_that_leaves_while_it_sends_is_told_once() {
+    // By whatever extractor the view reads: axum's, and ours, whose error says so as well.
+    for path in ["/upload", "/json"] {
+        let (mut program, _folder) = start("logs");
+        let mut stream = program.connect();
+        let head = format!("POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n");
+        write!(stream, "{head}Content-Length: 10\r\n\r\n[1").unwrap();
+        stream.shutdown(std::net::Shutdown::Write).unwrap();
+        // The connection ends after the view.
+        Answer::read(&mut stream);
+        let text = rest_of(&mut program);
+        let left = "INFO in backstop::client: the client left before its request was complete";
+        assert_eq!(text.matches(left).count(), 1, "{text}");
+        assert_eq!(text.matches("client left").count(), 1, "{text}");
+        assert!(text.contains(&format!("path={path}")), "{text}");
+    }
+}
+
+#[test]
 fn a_panic_that_no_request_fails_of_is_told_all_the_same() {
     let (mut program, _folder) = start("logs");
     assert_eq!(program.ask("/panics/caught", &[]).body, "went on");
