@@ -10,6 +10,10 @@ use std::time::{Duration, Instant};
 use backstop_protocol::Event;
 use backstop_tracker::grouping::Grouper;
 
+/// The allocator of the program.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 const ROUNDS: usize = 20;
 /// The size of an event with source context and local variables.
 const FULL_BYTES: usize = 27_000;
