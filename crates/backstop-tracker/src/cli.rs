@@ -271,7 +271,7 @@ pub(crate) struct AlertAddArgs {
     #[arg(long, value_name = "N", requires = "minutes", group = "about")]
     pub(crate) events: Option<u32>,
     /// … within so many minutes, at most 1440
-    #[arg(long, value_name = "N", requires = "events")]
+    #[arg(long, value_name = "N", requires = "events", conflicts_with_all = ["new_issue", "regression"])]
     pub(crate) minutes: Option<u32>,
     /// An issue that was not there before
     #[arg(long, group = "about")]
@@ -483,7 +483,7 @@ fn scope(text: &str) -> Result<String, String> {
     const THINGS: [&str; 7] = [
         "alerts", "event", "member", "org", "project", "release", "team",
     ];
-    const WHAT: [&str; 5] = ["read", "write", "admin", "releases", "ci"];
+    const WHAT: [&str; 3] = ["read", "write", "admin"];
     match text.split_once(':') {
         Some((thing, what)) if THINGS.contains(&thing) && WHAT.contains(&what) => {
             Ok(text.to_owned())

@@ -71,6 +71,8 @@ fn open_project(named: &Named) -> Result<(Store, Project)> {
 }
 
 fn find_project(store: &Store, org: &str, name: &str) -> Result<Project> {
+    // As `project list` shows it.
+    let (org, name) = name.split_once('/').unwrap_or((org, name));
     store.project_by_slug(org, name).with_context(|| {
         format!(
             "cannot find the project {org}/{name}: `backstop project list` shows those there are, \

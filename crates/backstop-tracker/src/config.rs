@@ -86,11 +86,16 @@ impl Config {
                 .clone()
                 .or(file.mail_dir)
                 .unwrap_or_else(|| data.join("mail")),
-            mail_from: args.mail_from.clone().or(file.mail_from),
+            mail_from: args
+                .mail_from
+                .clone()
+                .or(file.mail_from)
+                .filter(|address| !address.is_empty()),
             mail_to: args
                 .mail_to
                 .clone()
                 .or(file.mail_to)
+                .filter(|address| !address.is_empty())
                 .unwrap_or_else(|| MAIL_TO_DEFAULT.into()),
             public_url: public_url.map(|url| url.trim_end_matches('/').to_owned()),
             data,

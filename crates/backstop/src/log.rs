@@ -259,9 +259,10 @@ pub(crate) fn panic_kept(message: &str, place: &crate::event::Place) {
     );
 }
 
-/// Tells whether anybody listens to records of unhandled errors.
+/// Tells whether anybody listens to every record that a panic can become: one that is answered or
+/// kept is a warning.
 pub(crate) fn is_listening() -> bool {
-    tracing::enabled!(target: "backstop", tracing::Level::ERROR)
+    tracing::enabled!(target: "backstop", tracing::Level::WARN)
 }
 
 /// Records that nobody waits for an answer any more, once for a request. That is no error of ours.

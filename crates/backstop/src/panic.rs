@@ -9,6 +9,7 @@ use std::any::Any;
 use std::cell::{Cell, RefCell};
 use std::fmt;
 use std::future::Future;
+use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
 use std::pin::Pin;
 use std::sync::{Arc, Once};
@@ -168,7 +169,8 @@ pub(crate) fn install_hook() {
                 // Nobody has taken the one before: perhaps nobody will, because this one ends
                 // the process.
                 is_recorded = false;
-                eprintln!("panicked at {place}:\n{message}");
+                // `eprintln!` would panic, and so abort, where standard error is closed.
+                let _ = writeln!(std::io::stderr(), "panicked at {place}:\n{message}");
             }
             let _ended = RECORDED.try_with(|recorded| recorded.set(is_recorded));
             previous.call(panic);

@@ -89,6 +89,12 @@ async fn demo(args: &DemoArgs) -> Result<ExitCode> {
         listen: Some(format!("127.0.0.1:{}", free_or(TRACKER_PORT))),
         ..ServeArgs::of(args.data.clone())
     })?;
+    // A server waits for a store that cannot be opened; whoever looks at a demonstration would
+    // wait as well, and not know why.
+    let directory = config.data.clone();
+    tokio::task::spawn_blocking(move || Store::open(&directory).map(drop))
+        .await?
+        .with_context(|| format!("cannot open the store in {}", config.data.display()))?;
     let server = Server::start(&config, |_| {}).await?;
     let store = server.store().clone();
     let project = project(&store)?;

@@ -4,6 +4,7 @@
 //! holder, the files one after the other (number, name, length, bytes), and the header again with
 //! the number of files at the very end; numbers are 32 bits, little-endian, and texts have a length
 //! before them and zeros behind (`CompressedCrashFile` of the engine's `CrashReportCore`).
+//! Newer engines write `CR1` first, and then the one header is true and nothing follows the files.
 //! `CrashContext.runtime-xml` says what the engine knew; what Sentry's plug-in of the engine adds is
 //! JSON in its `GameData/__sentry`, or MessagePack in a file named `__sentry-event`.
 //! Every file is kept as an attachment; stacks are not walked.
@@ -28,10 +29,13 @@ use super::{Ingest, new_event_id};
 const FILES_MAX: usize = 200;
 /// Elements of the context that are read; the engine writes about two hundred.
 const NODES_MAX: u32 = 20_000;
+/// Quotation marks in it, of which each attribute has two: the reader compares each attribute of an
+/// element with all the others.
+const QUOTES_MAX: usize = 4_000;
 /// Values of the context are kept up to this length; the whole file is kept beside them.
 const VALUE_BYTES_MAX: usize = 8 * 1024;
 /// The context with the engine's own stack as text.
-const CONTEXT_BYTES_MAX: usize = 8 * 1024 * 1024;
+const CONTEXT_BYTES_MAX: usize = 4 * 1024 * 1024;
 
 const CONTEXT_FILE: &str = "CrashContext.runtime-xml";
 const PAYLOAD: &str = "__sentry";
@@ -52,10 +56,14 @@ pub(super) async fn unreal(
     let held = held.map_err(counted)?;
     let files = blocking(move || {
         let held = body::inflate_zlib(&held)?;
-        files_of(&held.bytes).ok_or_else(|| Refusal::bad("the crash file is broken"))
+        let files = files_of(&held.bytes);
+        let files = files.ok_or_else(|| Refusal::bad("the crash file is broken"))?;
+        Ok((files, held))
     });
-    let files = files.await?.map_err(counted)?;
+    // The share of memory is kept as long as the files are.
+    let (files, _held) = files.await?.map_err(counted)?;
     let mut event = event_of(&files).map_err(counted)?;
+    say_what_failed(&mut event);
     let query = head.uri.query().unwrap_or_default();
     for (name, value) in query_pairs(query) {
         if name == "UserID" {
@@ -78,13 +86,16 @@ pub(super) async fn unreal(
 
 /// Cuts the container into what a form of a crash reporter would have had; `None` if it is none.
 fn files_of(bytes: &[u8]) -> Option<Vec<Field>> {
-    let count = bytes.len().checked_sub(4)?;
-    let count = usize::try_from(i32::from_le_bytes(bytes[count..].try_into().ok()?)).ok()?;
+    let mut rest = bytes.strip_prefix(b"CR1").unwrap_or(bytes);
+    let is_old = rest.len() == bytes.len();
+    let mut count = header_of(&mut rest)?;
+    if is_old {
+        let mut last = &bytes[bytes.len().checked_sub(4)?..];
+        count = number(&mut last)?;
+    }
     if count > FILES_MAX {
         return None;
     }
-    let mut rest = bytes;
-    header_of(&mut rest)?;
     let mut files = Vec::new();
     for _ in 0..count {
         let _number = take(&mut rest, 4)?;
@@ -97,15 +108,32 @@ fn files_of(bytes: &[u8]) -> Option<Vec<Field>> {
 }
 
 /// A header: the names of the directory and the file, the size of the content, the number of files.
-fn header_of(rest: &mut &[u8]) -> Option<()> {
+fn header_of(rest: &mut &[u8]) -> Option<usize> {
     text(rest)?;
     text(rest)?;
-    take(rest, 8)?;
-    Some(())
+    take(rest, 4)?;
+    number(rest)
+}
+
+/// The engine's own words are the error's, as long as no stack says more.
+fn say_what_failed(event: &mut Event) {
+    let said = event.message.as_ref();
+    let said = said.and_then(|message| message.formatted.clone().or(message.message.clone()));
+    if let (Some(said), [only]) = (said, event.exception.as_mut_slice())
+        && only.stacktrace.is_none()
+        && only
+            .mechanism
+            .as_ref()
+            .is_some_and(|mechanism| mechanism.synthetic == Some(true))
+    {
+        only.value = Some(said);
+    }
 }
 
 fn add_file(files: &mut Vec<Field>, name: &str, content: &[u8]) {
-    let is_context = name == CONTEXT_FILE && content.len() <= CONTEXT_BYTES_MAX;
+    let is_context = name == CONTEXT_FILE
+        && content.len() <= CONTEXT_BYTES_MAX
+        && files.iter().all(|file| file.name != "sentry");
     if let Some(wire) = is_context.then(|| context_of(content)).flatten() {
         files.push(Field {
             name: "sentry".to_owned(),
@@ -130,6 +158,9 @@ fn add_file(files: &mut Vec<Field>, name: &str, content: &[u8]) {
 
 /// Reads what the engine knew, as members of an event.
 fn context_of(xml: &[u8]) -> Option<Value> {
+    if memchr::memchr2_iter(b'"', b'\'', xml).count() > QUOTES_MAX {
+        return None;
+    }
     let text = String::from_utf8_lossy(xml);
     let options = roxmltree::ParsingOptions {
         nodes_limit: NODES_MAX,
@@ -254,5 +285,7 @@ mod tests {
         assert_eq!(context_of(b"<a/>"), Some(json!({"contexts": {}})));
         let nested = "<a>".repeat(100_000);
         assert_eq!(context_of(nested.as_bytes()), None);
+        let attributes: String = (0..100_000).map(|n| format!(" a{n}=''")).collect();
+        assert_eq!(context_of(format!("<a{attributes}/>").as_bytes()), None);
     }
 }

@@ -312,8 +312,11 @@ pub(super) fn insert_rule(
         AlertKind::Frequency { events, minutes } => (Some(events), Some(minutes)),
         AlertKind::NewIssue | AlertKind::Regression => (None, None),
     };
+    // The number of a rule that was removed is still that of its alerts.
     tx.execute(
-        "INSERT INTO alert_rule (project, kind, events, minutes) VALUES (?, ?, ?, ?)",
+        "INSERT INTO alert_rule (id, project, kind, events, minutes)
+         SELECT 1 + max(coalesce((SELECT max(id) FROM alert_rule), 0),
+                        coalesce((SELECT max(rule) FROM outbox), 0)), ?, ?, ?, ?",
         (project, kind_number(kind), events, minutes),
     )?;
     Ok(tx.last_insert_rowid())

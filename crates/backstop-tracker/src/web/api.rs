@@ -85,8 +85,13 @@ async fn require_token(State(tracker): State<Tracker>, mut req: Request, next: N
             next.run(req).await
         }
         Ok(Some(token)) => {
+            let needed = if req.method().is_safe() {
+                "read"
+            } else {
+                "write"
+            };
             let detail = format!(
-                "the token has only the scope {}; this needs one that ends in `:write`",
+                "the token has only the scope {}; this needs one that ends in `:{needed}`",
                 token.scopes.join(", ")
             );
             Failure::new(StatusCode::FORBIDDEN, detail).into_response()
@@ -106,7 +111,6 @@ fn unauthorized(detail: &str) -> Response {
 }
 
 /// A scope is `thing:read`, `thing:write` or `thing:admin`; writing includes reading.
-/// `project:releases` and `org:ci` are what Sentry calls writing for those who upload.
 fn may(token: &ApiToken, reading: bool) -> bool {
     token.scopes.is_empty()
         || token
@@ -114,7 +118,7 @@ fn may(token: &ApiToken, reading: bool) -> bool {
             .iter()
             .any(|scope| match scope.rsplit_once(':') {
                 Some((_, "read")) => reading,
-                Some((_, "write" | "admin" | "releases" | "ci")) => true,
+                Some((_, "write" | "admin")) => true,
                 _ => false,
             })
 }

@@ -24,7 +24,7 @@ use anyhow::{Context as _, Result};
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
-use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{Html, IntoResponse, Json, Redirect, Response};
 use axum::routing::{get, post};
 use minijinja::{Environment, Value, context};
@@ -103,7 +103,7 @@ pub(crate) fn router(tracker: Tracker) -> Router {
         .route("/static/icon.svg", get(icon));
     pages
         .merge(open)
-        .layer(from_fn(refuse_other_sites))
+        .layer(from_fn_with_state(tracker.clone(), refuse_other_sites))
         .layer(from_fn_with_state(tracker.clone(), page_of_failure))
         .merge(api::router(tracker.clone()))
         .with_state(tracker)
@@ -263,7 +263,8 @@ fn sentence(detail: &str) -> String {
 }
 
 /// A form of another site must not act in the name of who is signed in here.
-async fn refuse_other_sites(req: Request, next: Next) -> Response {
+/// A proxy in front may have changed the host, so the public URL is this site as well.
+async fn refuse_other_sites(State(tracker): State<Tracker>, req: Request, next: Next) -> Response {
     let origin = req
         .headers()
         .get(header::ORIGIN)
@@ -272,15 +273,18 @@ async fn refuse_other_sites(req: Request, next: Next) -> Response {
         .headers()
         .get(header::HOST)
         .and_then(|value| value.to_str().ok());
-    let foreign = match origin {
-        Some(origin) => origin.split_once("://").map(|(_, host)| host) != host,
-        None => false,
-    };
+    let foreign = origin.is_some_and(|origin| !is_this_site(origin, host, &tracker.0.public_url));
     if foreign && !req.method().is_safe() {
         return Failure::new(StatusCode::FORBIDDEN, "this form came from another site")
             .into_response();
     }
     next.run(req).await
+}
+
+fn is_this_site(origin: &str, host: Option<&str>, public_url: &str) -> bool {
+    let named = origin.split_once("://").map(|(_, host)| host);
+    let public: Vec<&str> = public_url.split('/').take(3).collect();
+    (named.is_some() && named == host) || origin == public.join("/")
 }
 
 impl Tracker {
@@ -364,4 +368,23 @@ async fn css() -> impl IntoResponse {
 
 async fn icon() -> impl IntoResponse {
     ([(header::CONTENT_TYPE, "image/svg+xml"), FOR_EVER], ICON)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn behind_a_proxy_the_public_address_is_this_site() {
+        let check = |origin: &str, expected: bool| {
+            let url = "https://errors.example.com/sub";
+            let got = is_this_site(origin, Some("127.0.0.1:9000"), url);
+            assert_eq!(got, expected, "{origin}");
+        };
+        check("https://errors.example.com", true);
+        check("http://127.0.0.1:9000", true);
+        check("http://errors.example.com", false);
+        check("https://errors.example.com.evil.example", false);
+        check("null", false);
+    }
 }

@@ -329,6 +329,14 @@ fn a_threshold_of_our_own_counts_in_a_running_server() {
     let list: Value = serde_json::from_str(&alert(&["list", "shop", "--json"])).unwrap();
     assert_eq!(list, json!([added]));
 
+    // A new rule never takes the number of an old one, whose alerts it would take for its own.
+    let first = added["id"].to_string();
+    alert(&["remove", "shop", &first]);
+    let added = alert(&["add", "shop", "--regression", "--json"]);
+    let regression: Value = serde_json::from_str(&added).unwrap();
+    alert(&["remove", "acme/shop", &regression["id"].to_string()]);
+    alert(&["add", "acme/shop", "--events", "3", "--minutes", "5"]);
+
     for _ in 0..3 {
         let sent = server.send(&project, &json!({ "message": "again and again" }));
         assert_eq!(sent.status, 200);

@@ -1004,6 +1004,30 @@ fn a_crash_of_unreal_engine_is_an_event_with_files() {
             ("UE4Minidump.dmp", "event.minidump"),
         ]
     );
+    let exception = &stored["exception"]["values"][0];
+    assert_eq!(exception["value"], "Access violation & more");
+
+    // Newer engines write `CR1`, one header and the files.
+    let mut newer = b"CR1".to_vec();
+    for text in ["UECC-Windows-1", "UECC-Windows-1.uecrash"] {
+        newer.extend(u32::try_from(text.len()).unwrap().to_le_bytes());
+        newer.extend(text.bytes());
+    }
+    newer.extend([0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
+    newer.extend([8, 0, 0, 0]);
+    newer.extend(b"Game.log");
+    newer.extend([2, 0, 0, 0]);
+    newer.extend(b"ok");
+    let mut zlib = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
+    zlib.write_all(&newer).unwrap();
+    let answer = ingest.server.post(&path, &[], &zlib.finish().unwrap());
+    assert_eq!(answer.status, 200, "{}", answer.text());
+    let files = ingest.api(&format!(
+        "events/{}/attachments/",
+        answer.text().replace('-', "")
+    ));
+    assert_eq!(files[0]["name"], "Game.log");
+
     for (wrong, status) in [(&b"nonsense"[..], 400), (&crash[..crash.len() / 2], 400)] {
         let refused = ingest.server.post(&path, &[], wrong);
         assert_eq!(refused.status, status);

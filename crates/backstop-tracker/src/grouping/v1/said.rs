@@ -48,7 +48,11 @@ fn title(event: &Event) -> String {
             None | Some("") => first_line(ty),
             Some(value) => first_line(&format!("{ty}: {value}")),
         },
-        _ => first_line(message_text(event).1),
+        _ => match first_line(message_text(event).1) {
+            // As Sentry calls it; a headline has to be something to click on.
+            text if text.is_empty() => "<unlabeled event>".to_owned(),
+            text => text,
+        },
     }
 }
 
