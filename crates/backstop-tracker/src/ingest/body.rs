@@ -67,6 +67,12 @@ impl Memory {
     }
 }
 
+impl Held {
+    pub(super) fn into_parts(self) -> (Vec<u8>, Share) {
+        (self.bytes, self.share)
+    }
+}
+
 impl Share {
     fn grow(&mut self, bytes: usize) -> Result<(), Refusal> {
         let before = self.memory.0.fetch_add(bytes, Ordering::Relaxed);

@@ -14,7 +14,7 @@ use http::{StatusCode, header};
 use http_body_util::{BodyDataStream, Full};
 use serde_json::{Map, Value, json};
 
-use super::body::{self, Held};
+use super::body::{self, Held, Share};
 use super::caller::{Caller, project_of_path, split, text_of};
 use super::envelope::{decode, filename_of};
 use super::event::{Batch, EVENT_BYTES_MAX};
@@ -45,7 +45,7 @@ pub(super) async fn minidump(
     let project = project_of_path(&project)?;
     let caller = ingest.caller_of_head(&head, Some(project), None).await?;
     let form = read_form(&ingest, &head, body).await;
-    let form = form.map_err(|refusal| ingest.count_refusal(Some(&caller), refusal))?;
+    let (form, _share) = form.map_err(|refusal| ingest.count_refusal(Some(&caller), refusal))?;
     let dump = form
         .iter()
         .any(|field| field.name == "upload_file_minidump" && is_dump(&field.bytes));
@@ -53,24 +53,14 @@ pub(super) async fn minidump(
         ingest.count(&caller, &Fate::Invalid("minidump"), 1);
         return Err(Refusal::bad("missing minidump"));
     }
-    let mut event = match event_of(&form) {
+    let event = match event_of(&form) {
         Ok(event) => event,
         Err(refusal) => {
             ingest.count(&caller, &Fate::Invalid("minidump"), 1);
             return Err(refusal);
         }
     };
-    if event.event_id.is_nil() {
-        event.event_id = new_event_id();
-    }
-    let id = event.event_id;
-    let mut batch = Batch::default();
-    ingest.add_event(&mut batch, &caller, &caller.arrival(), event, None);
-    if !batch.events.is_empty() {
-        ingest.add_files(&mut batch, &caller, id, form);
-    }
-    ingest.finish(&caller, batch).await?;
-    Ok(dashed(id).into_response())
+    ingest.take_crash(&caller, event, form).await
 }
 
 /// Adds files to an event that was sent before, or will be.
@@ -86,7 +76,7 @@ pub(super) async fn attachments(
         .parse()
         .map_err(|_| Refusal::bad("invalid event id in the path"))?;
     let form = read_form(&ingest, &head, body).await;
-    let form = form.map_err(|refusal| ingest.count_refusal(Some(&caller), refusal))?;
+    let (form, _share) = form.map_err(|refusal| ingest.count_refusal(Some(&caller), refusal))?;
     let mut batch = Batch::default();
     ingest.add_files(&mut batch, &caller, event, form);
     if batch.records.is_empty() {
@@ -97,13 +87,27 @@ pub(super) async fn attachments(
 }
 
 impl Ingest {
-    pub(super) fn add_files(
+    /// Stores a crash with its files, unless a rule keeps it out, and answers with its id.
+    pub(super) async fn take_crash(
         &self,
-        batch: &mut Batch,
         caller: &Caller,
-        event: EventId,
-        form: Vec<Field>,
-    ) {
+        mut event: Event,
+        files: Vec<Field>,
+    ) -> Result<Response, Refusal> {
+        if event.event_id.is_nil() {
+            event.event_id = new_event_id();
+        }
+        let id = event.event_id;
+        let mut batch = Batch::default();
+        self.add_event(&mut batch, caller, &caller.arrival(), event, None);
+        if !batch.events.is_empty() {
+            self.add_files(&mut batch, caller, id, files);
+        }
+        self.finish(caller, batch).await?;
+        Ok(dashed(id).into_response())
+    }
+
+    fn add_files(&self, batch: &mut Batch, caller: &Caller, event: EventId, form: Vec<Field>) {
         for field in form {
             if field.filename.is_none() || field.name.starts_with("__sentry-") {
                 continue;
@@ -134,7 +138,7 @@ async fn read_form(
     ingest: &Ingest,
     head: &Parts,
     body: axum::body::Body,
-) -> Result<Vec<Field>, Refusal> {
+) -> Result<(Vec<Field>, Share), Refusal> {
     let content_type = text_of(&head.headers, header::CONTENT_TYPE);
     let boundary = multer::parse_boundary(content_type)
         .map_err(|_| Refusal::unsupported("expected multipart/form-data"))?;
@@ -143,10 +147,12 @@ async fn read_form(
     fields_of(held, &boundary).await
 }
 
-async fn fields_of(held: Held, boundary: &str) -> Result<Vec<Field>, Refusal> {
+/// The fields, with the share of memory that is kept as long as they are.
+async fn fields_of(held: Held, boundary: &str) -> Result<(Vec<Field>, Share), Refusal> {
     let broken = |_| Refusal::bad("the form is broken");
     // The body is in memory and bounded already; the reader only cuts it.
-    let bytes = axum::body::Bytes::from(held.bytes);
+    let (bytes, share) = held.into_parts();
+    let bytes = axum::body::Bytes::from(bytes);
     let stream = BodyDataStream::new(Full::new(bytes));
     let mut parts = multer::Multipart::new(stream, boundary);
     let mut fields = Vec::new();
@@ -161,7 +167,7 @@ async fn fields_of(held: Held, boundary: &str) -> Result<Vec<Field>, Refusal> {
             bytes: part.bytes().await.map_err(broken)?.to_vec(),
         });
     }
-    Ok(fields)
+    Ok((fields, share))
 }
 
 /// Minidumps begin with `MDMP` in either byte order.
@@ -317,7 +323,7 @@ pub(super) fn read_any(bytes: &[u8]) {
     super::unreal::read_any(bytes);
 }
 
-pub(super) fn dashed(id: EventId) -> String {
+fn dashed(id: EventId) -> String {
     let hex = id.to_string();
     let parts = [0..8, 8..12, 12..16, 16..20, 20..32];
     parts.map(|part| hex[part].to_owned()).join("-")

@@ -12,18 +12,17 @@
 use std::sync::Arc;
 
 use axum::extract::{Path, Request, State};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use backstop_protocol::{Event, query_pairs};
-use http::header;
 use serde_json::{Map, Value, json};
 
+use super::Ingest;
 use super::body;
 use super::caller::{project_of_path, split};
 use super::envelope::{blocking, decode};
-use super::event::{Batch, EVENT_BYTES_MAX};
-use super::minidump::{Field, dashed, event_of, is_dump};
+use super::event::EVENT_BYTES_MAX;
+use super::minidump::{Field, event_of, is_dump};
 use super::refusal::Refusal;
-use super::{Ingest, new_event_id};
 
 /// The engine writes four to ten files.
 const FILES_MAX: usize = 200;
@@ -70,18 +69,7 @@ pub(super) async fn unreal(
             add_user(&mut event, &value);
         }
     }
-    if event.event_id.is_nil() {
-        event.event_id = new_event_id();
-    }
-    let id = event.event_id;
-    let mut batch = Batch::default();
-    ingest.add_event(&mut batch, &caller, &caller.arrival(), event, None);
-    if !batch.events.is_empty() {
-        ingest.add_files(&mut batch, &caller, id, files);
-    }
-    ingest.finish(&caller, batch).await?;
-    let plain = [(header::CONTENT_TYPE, "text/plain; charset=utf-8")];
-    Ok((plain, dashed(id)).into_response())
+    ingest.take_crash(&caller, event, files).await
 }
 
 /// Cuts the container into what a form of a crash reporter would have had; `None` if it is none.
