@@ -7,7 +7,7 @@ use rusqlite::Connection;
 use rusqlite::backup::Backup;
 
 use super::error::{Error, ErrorKind, Fault};
-use super::{FILE, Store, lock_file, make_directory, sync_directory};
+use super::{FILE, Store, lock_file, make_directory, make_private, sync_directory};
 
 impl Store {
     /// Copies the store into `target`, a directory that has none yet, while others write.
@@ -38,6 +38,7 @@ impl Store {
             fs::remove_file(file)
                 .map_err(|error| Error::io(format!("cannot replace {}", file.display()), error))?;
         }
+        make_private(file);
         let mut target = Connection::open(file).map_err(Fault::from)?;
         let source = self.0.opening.reader()?;
         // In one step, because a write between two steps would start the copy anew.

@@ -167,6 +167,9 @@ impl Store {
             .unlock()
             .and_then(|()| in_use.lock_shared())
             .map_err(|error| Error::io("cannot lock the data directory", error))?;
+        if options.vfs.is_none() {
+            make_private(&opening.path);
+        }
         let mut writer = opening.writer()?;
         schema::migrate(&mut writer)?;
         sync_directory(directory)?;
@@ -265,6 +268,17 @@ fn make_directory(directory: &Path) -> Result<(), Error> {
         let text = format!("cannot make the data directory {}", directory.display());
         Error::io(text, error)
     })
+}
+
+/// Makes a file that only its owner can read, whoever may look into the directory; SQLite gives its
+/// log the same rights. One that is there keeps its own.
+fn make_private(path: &Path) {
+    let mut options = File::options();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    // SQLite says better why a file cannot be made.
+    let _ = options.open(path);
 }
 
 fn lock_file(directory: &Path, name: &str) -> Result<File, Error> {

@@ -417,3 +417,30 @@ fn a_file_system_that_fills_up_refuses_and_goes_on_when_there_is_room() {
         answered.len()
     );
 }
+
+/// Administrators make the directory before, open to all as directories are.
+#[test]
+fn nobody_else_can_read_the_store_or_its_backup() {
+    let scratch = Scratch::new();
+    let (data, target) = (scratch.path().join("data"), scratch.path().join("copy"));
+    for directory in [&data, &target] {
+        fs::create_dir(directory).unwrap();
+        fs::set_permissions(directory, fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    fill(&data);
+    let store = Store::open(&data).unwrap();
+    store.backup(&target).unwrap();
+    let mut seen = 0;
+    for directory in [&data, &target] {
+        for entry in fs::read_dir(directory).unwrap() {
+            let entry = entry.unwrap();
+            let name = entry.file_name().into_string().unwrap();
+            if name.starts_with("backstop.db") {
+                let mode = entry.metadata().unwrap().permissions().mode() & 0o777;
+                assert_eq!(mode, 0o600, "{name}");
+                seen += 1;
+            }
+        }
+    }
+    assert!(seen >= 3, "the file, its log, and the copy");
+}
