@@ -380,6 +380,55 @@ fn a_threshold_is_told_once_in_its_time() {
 }
 
 #[test]
+fn a_threshold_in_the_place_of_another_is_not_silenced_by_it() {
+    let mut bench = Bench::new();
+    let usual = bench.store.alert_rules(bench.project.id).unwrap();
+    let often = |events, minutes| AlertKind::Frequency { events, minutes };
+    let first = bench.store.add_alert_rule(bench.project.id, often(2, 5));
+    let first = first.unwrap();
+    bench.send("PaymentError");
+    bench.send("PaymentError");
+    let due = bench.store.due_alerts(bench.now, 10).unwrap();
+    let kinds: Vec<_> = due.iter().map(|alert| alert.kind).collect();
+    assert_eq!(kinds, [AlertKind::NewIssue, often(2, 5)]);
+
+    bench
+        .store
+        .delete_alert_rule(first.project, first.id)
+        .unwrap();
+    let again = bench.store.delete_alert_rule(first.project, first.id);
+    assert_eq!(again.unwrap_err().kind(), ErrorKind::NotFound);
+    let second = bench
+        .store
+        .add_alert_rule(bench.project.id, often(3, 1_440));
+    assert!(second.unwrap().id > first.id);
+    bench.send("PaymentError");
+    let due = bench.store.due_alerts(bench.now, 10).unwrap();
+    assert_eq!(due.len(), 3, "the new threshold tells at once");
+    assert_eq!(due[2].kind, often(3, 1_440));
+    let waiting = AlertKind::Frequency {
+        events: 0,
+        minutes: 0,
+    };
+    assert_eq!(due[1].kind, waiting, "an old alert is not the new rule's");
+
+    for (kind, wrong) in [
+        (often(3, 1_440), ErrorKind::Conflict),
+        (usual[0].kind, ErrorKind::Conflict),
+        (often(0, 1), ErrorKind::Invalid),
+        (often(1, 1_441), ErrorKind::Invalid),
+    ] {
+        let refused = bench.store.add_alert_rule(bench.project.id, kind);
+        assert_eq!(refused.unwrap_err().kind(), wrong, "{kind}");
+    }
+    let added = (1..99).take_while(|n| {
+        let rule = bench.store.add_alert_rule(bench.project.id, often(1, *n));
+        rule.is_ok()
+    });
+    assert_eq!(added.count() + 4, 20, "every event asks every rule");
+}
+
+#[test]
 fn a_mute_is_silent_until_its_time_or_count() {
     let mut bench = Bench::new();
     let stored = bench.send("PaymentError");
