@@ -303,24 +303,29 @@ fn inflate(decoder: impl Read, wire_bytes: usize, mut share: Share) -> Result<He
 pub(super) fn sniff(held: Held) -> Result<Held, Refusal> {
     let text = held.bytes.trim_ascii();
     let text = text.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(text);
-    if text.is_empty() || text.starts_with(b"{") {
+    // What is no object although it is JSON is told so by whoever reads it.
+    if text.is_empty() || text.starts_with(b"{") || text.starts_with(b"[") {
         return Ok(held);
     }
+    let neither = || Refusal::bad("the body is neither JSON nor base64 of compressed JSON");
+    let named = |refusal: Refusal| match refusal.status() {
+        StatusCode::BAD_REQUEST => neither(),
+        _ => refusal,
+    };
     let mut share = held.share.memory.share();
     if is_zlib(text) {
-        return inflate_deflate(text, share);
+        return inflate_deflate(text, share).map_err(named);
     }
     share.grow(text.len())?;
-    let decoded =
-        decode_base64(text).ok_or_else(|| Refusal::bad("the body is neither JSON nor base64"))?;
+    let decoded = decode_base64(text).ok_or_else(neither)?;
     if decoded.trim_ascii_start().starts_with(b"{") {
         let bytes = decoded;
         return Ok(Held { bytes, share });
     }
     if decoded.starts_with(GZIP_MAGIC) {
-        return inflate_gzip(&decoded, share);
+        return inflate_gzip(&decoded, share).map_err(named);
     }
-    inflate_deflate(&decoded, share)
+    inflate_deflate(&decoded, share).map_err(named)
 }
 
 fn is_zlib(bytes: &[u8]) -> bool {

@@ -327,7 +327,22 @@ fn nonsense_gets_a_clear_answer_and_an_outcome() {
         &[],
         b"?",
         400,
-        "the body is neither JSON nor base64",
+        "the body is neither JSON nor base64 of compressed JSON",
+    );
+    // Letters alone are base64 of something.
+    check(
+        "store/",
+        &[],
+        b"garbage",
+        400,
+        "the body is neither JSON nor base64 of compressed JSON",
+    );
+    check(
+        "store/",
+        &[],
+        b"[]",
+        400,
+        "invalid event: expected an object at byte 0",
     );
     check(
         "envelope/",
@@ -367,8 +382,8 @@ fn nonsense_gets_a_clear_answer_and_an_outcome() {
         ingest.outcomes(),
         [
             "accepted=1",
-            "invalid:envelope=4",
-            "invalid:json=2",
+            "invalid:envelope=5",
+            "invalid:json=3",
             "too_large:event=1"
         ]
     );
