@@ -24,7 +24,7 @@ use anyhow::{Context as _, Result};
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::http::{HeaderValue, StatusCode, header};
-use axum::middleware::{Next, from_fn_with_state};
+use axum::middleware::{Next, from_fn, from_fn_with_state};
 use axum::response::{Html, IntoResponse, Json, Redirect, Response};
 use axum::routing::{get, post};
 use minijinja::{Environment, Value, context};
@@ -103,9 +103,10 @@ pub(crate) fn router(tracker: Tracker) -> Router {
         .route("/static/icon.svg", get(icon));
     pages
         .merge(open)
+        .layer(from_fn(name_refusal))
         .layer(from_fn_with_state(tracker.clone(), refuse_other_sites))
         .layer(from_fn_with_state(tracker.clone(), page_of_failure))
-        .merge(api::router(tracker.clone()))
+        .merge(api::router(tracker.clone()).layer(from_fn(name_refusal)))
         .with_state(tracker)
 }
 
@@ -218,6 +219,38 @@ pub(crate) async fn no_such_path(State(tracker): State<Tracker>, req: Request) -
         Ok(page) => (StatusCode::NOT_FOUND, page).into_response(),
         Err(failure) => failure.into_response(),
     }
+}
+
+/// Gives what axum itself refuses the form of every other refusal: an address or a body that does
+/// not read (a plain text), and a method that is not there (nothing at all).
+async fn name_refusal(req: Request, next: Next) -> Response {
+    const TEXT_BYTES_MAX: usize = 4_096;
+    let method = req.method().clone();
+    let response = next.run(req).await;
+    let status = response.status();
+    let is_plain = response
+        .headers()
+        .get(header::CONTENT_TYPE)
+        .is_some_and(|kind| kind.as_bytes().starts_with(b"text/plain"));
+    let is_wrong_method = status == StatusCode::METHOD_NOT_ALLOWED;
+    if response.extensions().get::<Failure>().is_some()
+        || !(is_wrong_method || status.is_client_error() && is_plain)
+    {
+        return response;
+    }
+    let allow = response.headers().get(header::ALLOW).cloned();
+    let detail = match is_wrong_method {
+        true => format!("this address does not take {method}"),
+        false => match axum::body::to_bytes(response.into_body(), TEXT_BYTES_MAX).await {
+            Ok(text) => String::from_utf8_lossy(&text).into_owned(),
+            Err(_) => "the request does not read".to_owned(),
+        },
+    };
+    let mut named = Failure::new(status, detail).into_response();
+    if let Some(allow) = allow {
+        named.headers_mut().insert(header::ALLOW, allow);
+    }
+    named
 }
 
 async fn page_of_failure(State(tracker): State<Tracker>, req: Request, next: Next) -> Response {

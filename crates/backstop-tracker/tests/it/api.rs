@@ -20,6 +20,31 @@ fn every_call_needs_a_token_and_says_so() {
 }
 
 #[test]
+fn every_refusal_has_the_same_form() {
+    let server = Server::start();
+    server.project("shop");
+    let token = server.token();
+    let bearer = format!("Bearer {token}");
+    let json = ("Content-Type", "application/json");
+    let put = |headers: &[(&str, &str)], body: &[u8]| {
+        let headers = [&[("Authorization", bearer.as_str())], headers].concat();
+        server.post("/api/0/projects/acme/shop/issues/", &headers, body)
+    };
+    let wrong_number = server.api("/api/0/issues/abc/", &token);
+    assert_eq!(wrong_number.status, 400);
+    let wrong_method = put(&[json], b"{}");
+    assert_eq!(wrong_method.status, 405);
+    assert!(wrong_method.header("allow").is_some());
+    for answer in [wrong_number, wrong_method] {
+        let detail = answer.json()["detail"].clone();
+        assert!(
+            detail.as_str().is_some_and(|text| !text.is_empty()),
+            "{detail}"
+        );
+    }
+}
+
+#[test]
 fn a_reading_token_cannot_write() {
     let server = Server::start();
     let project = server.project("shop");

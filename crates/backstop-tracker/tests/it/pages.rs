@@ -220,6 +220,9 @@ fn what_mails_are_sent_about_is_changed_in_the_browser() {
         assert!(text.contains(word), "{text}");
         assert!(text.contains("One more mail"), "the form is still there");
     }
+    let unknown = server.post(path, &form, b"about=bogus");
+    assert_eq!(unknown.status, 422);
+    assert!(unknown.text().contains("<html"), "{}", unknown.text());
 
     let list = ["alert", "list", "shop", "--org", "acme", "--json"];
     let list: Value = serde_json::from_str(&says(&list, server.data.path())).unwrap();
