@@ -144,14 +144,14 @@ mod tests {
 
     #[test]
     fn places_do_not_take_each_others_turn() {
-        let places = |count: usize| (1..=count as u64).map(|n| n * 2 * (PLACES / WAYS) as u64 + 7);
+        // Numbers that meet in one set, whatever its size.
+        let places = |count: u64| (1..=count).map(|n| n * 2 * PLACES as u64 + 7);
+        let due =
+            |count: u64, at: Duration| places(count).filter(move |place| is_due_at(*place, at));
         let at = Duration::from_secs(200);
-        let due = places(WAYS + 1).filter(|place| is_due_at(*place, at));
-        assert_eq!(due.count(), WAYS);
-        let due = places(WAYS).filter(|place| is_due_at(*place, at + PAUSE / 2));
-        assert_eq!(due.count(), 0);
-        let due = places(WAYS + 1).filter(|place| is_due_at(*place, at + PAUSE));
-        assert_eq!(due.count(), WAYS);
+        assert_eq!(due(9, at).count(), 8, "as many as fit, and not one more");
+        assert_eq!(due(8, at + PAUSE / 2).count(), 0);
+        assert_eq!(due(9, at + PAUSE).count(), 8);
     }
 
     #[test]
