@@ -301,7 +301,12 @@ fn write_eml(directory: &Path, mail: &Mail, bytes: &[u8]) -> Result<(), MailErro
         fs::create_dir_all(directory)?;
         let name = file_name(directory, mail)?;
         let hidden = directory.join(format!(".{name}.part"));
-        let mut file = fs::File::create(&hidden)?;
+        let mut options = fs::File::options();
+        options.write(true).create(true).truncate(true);
+        // A mail has what the application was doing; other users of the machine need not see it.
+        #[cfg(unix)]
+        std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+        let mut file = options.open(&hidden)?;
         file.write_all(bytes)?;
         file.sync_all()?;
         fs::rename(&hidden, directory.join(name))
@@ -459,6 +464,12 @@ mod tests {
             .map(|entry| entry.unwrap().file_name().into_string().unwrap())
             .collect();
         names.sort();
+        #[cfg(unix)]
+        {
+            use std::os::unix::fs::PermissionsExt as _;
+            let mail = directory.join(&names[0]).metadata().unwrap();
+            assert_eq!(mail.permissions().mode() & 0o777, 0o600);
+        }
         fs::remove_dir_all(&directory).unwrap();
         assert_eq!(
             names,
