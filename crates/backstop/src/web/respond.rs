@@ -467,11 +467,18 @@ const BARE_TEXT_BYTES_MAX: u64 = 4096;
 /// What can be read of a body without waiting: all of one that was made of a text.
 fn read_now(mut body: Body, cx: &mut Context<'_>) -> Vec<u8> {
     let mut text = Vec::new();
-    while let Ok(Poll::Ready(Some(Ok(frame)))) = panic::catch(|| Pin::new(&mut body).poll_frame(cx))
-    {
-        text.extend_from_slice(frame.data_ref().map_or(&[], Bytes::as_ref));
+    loop {
+        match panic::catch(|| Pin::new(&mut body).poll_frame(cx)) {
+            Ok(Poll::Ready(Some(Ok(frame)))) => {
+                text.extend_from_slice(frame.data_ref().map_or(&[], Bytes::as_ref));
+            }
+            Ok(_) => return text,
+            Err(panicked) => {
+                log::failed("the text of an answer failed", &panicked);
+                return text;
+            }
+        }
     }
-    text
 }
 
 /// Logs and reports an error that nobody handled, and answers with a 500.
