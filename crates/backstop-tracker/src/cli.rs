@@ -99,7 +99,9 @@ Without --mend it only reads, and a server may go on running. Exits with 3 if an
     /// Copy the store into a new directory, also while a server runs
     #[command(after_help = "\
 Example:
-  backstop backup /var/lib/backstop /backup/backstop-2026-11-22")]
+  backstop backup /var/lib/backstop /backup/backstop-2026-11-22
+
+Has everything but config.yaml, which may hold the mail server's password: keep that yourself.")]
     Backup(CopyArgs),
     /// Bring a backup back into a directory that has no store
     #[command(after_help = "\

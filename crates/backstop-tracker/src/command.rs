@@ -1,7 +1,7 @@
 //! What each command does.
 
 use std::io::{BufWriter, IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context, Result};
@@ -228,11 +228,13 @@ fn backup(args: &CopyArgs) -> Result<ExitCode> {
     Store::open(&args.from)
         .and_then(|store| store.backup(&args.to))
         .context("no backup was made")?;
+    copy_address(&args.from, &args.to)?;
     print(format_args!("backed up to {}", args.to.display()))
 }
 
 fn restore(args: &RestoreArgs) -> Result<ExitCode> {
     store::restore(&args.from, &args.to).context("nothing was restored")?;
+    copy_address(&args.from, &args.to)?;
     print(format_args!("restored to {}", args.to.display()))
 }
 
@@ -302,6 +304,16 @@ fn print(text: impl std::fmt::Display) -> Result<ExitCode> {
 pub(crate) fn note_public_url(store: &Store, public_url: &str) -> Result<()> {
     std::fs::write(store.directory().join(ADDRESS_FILE), public_url)
         .context("cannot note the server's address in the data directory")
+}
+
+/// A restored store prints the DSNs and links that it had.
+fn copy_address(from: &Path, to: &Path) -> Result<()> {
+    match std::fs::copy(from.join(ADDRESS_FILE), to.join(ADDRESS_FILE)) {
+        Ok(_) => Ok(()),
+        // No server has run there yet.
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(error).context("the store is copied, but not the server's address"),
+    }
 }
 
 fn public_url(store: &Store, given: Option<&str>) -> String {

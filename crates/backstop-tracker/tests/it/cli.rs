@@ -117,6 +117,28 @@ fn a_printed_dsn_has_the_address_of_the_server() {
 }
 
 #[test]
+fn a_restored_store_prints_the_same_dsn() {
+    let server = Server::start_with(&["--public-url", "https://errors.example.com"]);
+    let data = server.data.path();
+    server.project("shop");
+    let elsewhere = TempDir::new().unwrap();
+    let (copy, back) = (elsewhere.path().join("copy"), elsewhere.path().join("back"));
+    let run = |command: &str, from: &std::path::Path, to: &std::path::Path| {
+        let (from, to) = (from.to_str().unwrap(), to.to_str().unwrap());
+        let status = std::process::Command::new(env!("CARGO_BIN_EXE_backstop"))
+            .args([command, from, to])
+            .stdout(std::process::Stdio::null())
+            .status();
+        assert!(status.unwrap().success(), "{command}");
+    };
+    run("backup", data, &copy);
+    run("restore", &copy, &back);
+    let before = says(&["project", "list"], data);
+    assert!(before.contains("@errors.example.com/"), "{before}");
+    assert_eq!(says(&["project", "list"], &back), before);
+}
+
+#[test]
 fn every_event_has_an_outcome_and_the_totals_add_up() {
     let server = Server::start();
     let project = server.project("shop");
