@@ -281,9 +281,9 @@ fn words(name: &str) -> impl Iterator<Item = Range<usize>> {
 }
 
 /// Which signs a text has, so that most texts are looked through once only.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, PartialEq, Eq)]
 struct Signs {
-    /// Places where three digits follow each other.
+    /// Places where three digits follow each other; 0 where they are too few for a card.
     digit_triples: usize,
     hyphens: usize,
     at: bool,
@@ -302,44 +302,24 @@ const CARD_TRIPLES_MIN: usize = 5;
 
 impl Signs {
     fn of(bytes: &[u8]) -> Signs {
-        let mut signs = Signs::default();
         if bytes.len() < FOUND_BYTES_MIN {
-            return signs;
+            return Signs::default();
         }
-        // Short runs of bytes are counted in bytes, which the compiler turns into vectors.
-        for from in (0..bytes.len()).step_by(128) {
-            let chunk = |shift: usize| {
-                let from = (from + shift).min(bytes.len());
-                &bytes[from..bytes.len().min(from + 128)]
-            };
-            let (mut hyphens, mut triples) = (0_u8, 0_u8);
-            let (mut at, mut dot, mut digit) = (0_u8, 0_u8, 0_u8);
-            for byte in chunk(0) {
-                hyphens += u8::from(*byte == b'-');
-                at |= u8::from(*byte == b'@');
-                dot |= u8::from(*byte == b'.');
-                digit |= u8::from(byte.is_ascii_digit());
-            }
-            if digit != 0 {
-                for ((one, two), three) in chunk(0).iter().zip(chunk(1)).zip(chunk(2)) {
-                    let all = one.is_ascii_digit() & two.is_ascii_digit() & three.is_ascii_digit();
-                    triples += u8::from(all);
-                }
-            }
-            let mut bearer = 0_u8;
-            let ends = chunk(4).iter().zip(chunk(5));
-            for (first, (four, five)) in chunk(0).iter().zip(ends) {
-                let basic = (*four | 32 == b'c') & (*five == b' ');
-                bearer |= u8::from((*first | 32 == b'b') & (basic | (*five | 32 == b'r')));
-            }
-            signs.hyphens += usize::from(hyphens);
-            signs.digit_triples += usize::from(triples);
-            signs.at |= at != 0;
-            signs.dot |= dot != 0;
-            signs.digit |= digit != 0;
-            signs.bearer |= bearer != 0 && bytes.len() > BEARER_BYTES;
+        let signs = sign::in_any(bytes);
+        let has = |sign: u8| signs & sign != 0;
+        let is_digit = |byte: &u8| byte.is_ascii_digit();
+        let card = has(sign::DIGIT) && sign::count(bytes, is_digit) >= CARD_DIGITS_MIN;
+        Signs {
+            digit_triples: if card { digit_triples(bytes) } else { 0 },
+            hyphens: match has(sign::HYPHEN) {
+                true => sign::count(bytes, |byte| *byte == b'-'),
+                false => 0,
+            },
+            at: has(sign::AT),
+            dot: has(sign::DOT),
+            digit: has(sign::DIGIT),
+            bearer: has(sign::B) && bytes.len() > BEARER_BYTES && may_have_bearer(bytes),
         }
-        signs
     }
 
     /// Says whether one of the forms can be there.
@@ -350,6 +330,92 @@ impl Signs {
             || (wanted.emails && self.at)
             || (wanted.ip_addresses && self.dot && self.digit)
     }
+}
+
+/// The signs as bits of a byte, so that all are looked for at once.
+mod sign {
+    pub(super) const AT: u8 = 1;
+    pub(super) const DOT: u8 = 2;
+    pub(super) const B: u8 = 4;
+    pub(super) const HYPHEN: u8 = 8;
+    pub(super) const DIGIT: u8 = 16;
+
+    /// So many bytes fit into the vectors that every processor has.
+    const LANES: usize = 16;
+    /// Counts of so many bytes fit into a byte.
+    pub(super) const COUNTED: usize = 128;
+
+    const fn of(byte: u8) -> u8 {
+        (byte == b'@') as u8 * AT
+            | (byte == b'.') as u8 * DOT
+            | (byte | 32 == b'b') as u8 * B
+            | (byte == b'-') as u8 * HYPHEN
+            | byte.is_ascii_digit() as u8 * DIGIT
+    }
+
+    const TABLE: [u8; 256] = {
+        let mut table = [0; 256];
+        let mut byte = 0;
+        while byte < 256 {
+            table[byte] = of(byte as u8);
+            byte += 1;
+        }
+        table
+    };
+
+    /// Returns the signs that stand anywhere in a text.
+    pub(super) fn in_any(bytes: &[u8]) -> u8 {
+        let (blocks, rest) = bytes.as_chunks::<LANES>();
+        let mut lanes = [0; LANES];
+        for block in blocks {
+            // One lane for each byte: the compiler makes vectors of this.
+            for (lane, byte) in lanes.iter_mut().zip(block) {
+                *lane |= of(*byte);
+            }
+        }
+        let signs = match blocks.is_empty() {
+            true => 0,
+            false => lanes.iter().fold(0, |all, lane| all | lane),
+        };
+        // Most texts are names, shorter than a block.
+        let rest = rest.iter().map(|byte| TABLE[usize::from(*byte)]);
+        rest.fold(signs, |all, signs| all | signs)
+    }
+
+    /// Counts bytes.
+    pub(super) fn count(bytes: &[u8], counts: impl Fn(&u8) -> bool) -> usize {
+        let parts = bytes.chunks(COUNTED);
+        parts
+            .map(|part| usize::from(part.iter().map(|byte| u8::from(counts(byte))).sum::<u8>()))
+            .sum()
+    }
+}
+
+/// Counts the places where three digits follow each other.
+fn digit_triples(bytes: &[u8]) -> usize {
+    let from = |at: usize| bytes.get(at..).unwrap_or_default().chunks(sign::COUNTED);
+    let parts = from(0).zip(from(1)).zip(from(2));
+    let triples = parts.map(|((one, two), three)| {
+        let places = one.iter().zip(two).zip(three);
+        // Without a branch, so that the compiler makes vectors of it.
+        let all = places.map(|((one, two), three)| {
+            u8::from(one.is_ascii_digit() & two.is_ascii_digit() & three.is_ascii_digit())
+        });
+        usize::from(all.sum::<u8>())
+    });
+    triples.sum()
+}
+
+/// Says whether a `b` has the end of `bearer ` or `basic ` in the right distance.
+fn may_have_bearer(bytes: &[u8]) -> bool {
+    let from = |at: usize| bytes.get(at..).unwrap_or_default();
+    let mut found = 0;
+    // Without a branch, so that the compiler makes vectors of it.
+    for (first, (four, five)) in bytes.iter().zip(from(4).iter().zip(from(5))) {
+        let basic = (*four | 32 == b'c') & (*five == b' ');
+        found |= u8::from((*first | 32 == b'b') & (basic | (*five | 32 == b'r')));
+    }
+    found != 0
 }
 
 /// `scheme://user:password@host`: the password.
@@ -575,6 +641,37 @@ fn ip_addresses(text: &str, spans: &mut Vec<Span>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn signs_are_found_wherever_they_stand() {
+        for sign in [
+            "", "@", ".", "b", "-", "7", "bearer x", "Basic x", "123-456",
+        ] {
+            for before in [0, 1, 7, 15, 16, 17, 31, 127, 128, 130, 300] {
+                for after in [5, 16, 40] {
+                    let text = format!("{}{sign}{}", "x".repeat(before), "x".repeat(after));
+                    let signs = Signs::of(text.as_bytes());
+                    assert_eq!(signs.at, sign.contains('@'), "{text}");
+                    assert_eq!(signs.dot, sign.contains('.'), "{text}");
+                    assert_eq!(signs.digit, sign.contains(char::is_numeric), "{text}");
+                    assert_eq!(signs.hyphens, sign.matches('-').count(), "{text}");
+                    assert_eq!(signs.bearer, sign.ends_with(" x"), "{text}");
+                    // Too few digits for a card.
+                    assert_eq!(signs.digit_triples, 0, "{text}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn triples_of_digits_are_counted_across_every_boundary() {
+        for before in 0..300 {
+            let text = format!("{}1234567890123 12", "x".repeat(before));
+            assert_eq!(Signs::of(text.as_bytes()).digit_triples, 11, "{before}");
+        }
+        let many = "123 ".repeat(1000);
+        assert_eq!(Signs::of(many.as_bytes()).digit_triples, 1000);
+    }
 
     #[test]
     fn names_of_secrets() {

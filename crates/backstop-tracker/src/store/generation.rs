@@ -27,6 +27,8 @@ const MOVED_MAX: usize = 2000;
 pub(super) struct Generations {
     numbers: Vec<i64>,
     opened: i64,
+    /// Whether ids were kept beyond their generation; a young store has none.
+    has_kept: bool,
 }
 
 /// Where an id was found.
@@ -43,7 +45,11 @@ impl Generations {
             .prepare_cached("SELECT number, opened FROM generation ORDER BY number DESC")?
             .query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?
             .collect::<Result<Vec<(i64, i64)>, _>>()?;
+        let has_kept = tx
+            .prepare_cached("SELECT EXISTS (SELECT 1 FROM event_id_kept)")?
+            .query_row([], |row| row.get(0))?;
         Ok(Generations {
+            has_kept,
             opened: rows.first().map_or(i64::MIN, |row| row.1),
             numbers: rows.into_iter().map(|row| row.0).collect(),
         })
@@ -86,7 +92,10 @@ impl Generations {
                 return Ok(found);
             }
         }
-        look(tx, FIND_KEPT, project, id)
+        match self.has_kept {
+            true => look(tx, FIND_KEPT, project, id),
+            false => Ok(None),
+        }
     }
 
     /// Notes an id that [`Generations::find`] did not find.
