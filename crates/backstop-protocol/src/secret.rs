@@ -347,10 +347,10 @@ mod sign {
 
     const fn of(byte: u8) -> u8 {
         (byte == b'@') as u8 * AT
-            | (byte == b'.') as u8 * DOT
-            | (byte | 32 == b'b') as u8 * B
-            | (byte == b'-') as u8 * HYPHEN
-            | byte.is_ascii_digit() as u8 * DIGIT
+            + (byte == b'.') as u8 * DOT
+            + (byte | 32 == b'b') as u8 * B
+            + (byte == b'-') as u8 * HYPHEN
+            + byte.is_ascii_digit() as u8 * DIGIT
     }
 
     const TABLE: [u8; 256] = {

@@ -422,12 +422,13 @@ fn write_until_stopped(shared: &Shared, store: &Store) {
         while let Some(batch) = shared.log.take() {
             events += batch.iter().map(|one| one.events.len()).sum::<usize>();
             let written = catch_unwind(AssertUnwindSafe(|| write(shared, store, batch)));
-            if written.is_err() {
+            let full = written.unwrap_or_else(|_| {
                 // It was printed. Its answers are gone, so its senders are told to come again, and
                 // its transaction is rolled back.
                 tracing::error!("writing a batch panicked; the events after it go on");
-            }
-            if events >= MERGE_EVENTS {
+                false
+            });
+            if full || events >= MERGE_EVENTS {
                 events = 0;
                 // If it is still merging, it will be told again soon.
                 let _ = merge.try_send(());
@@ -439,15 +440,22 @@ fn write_until_stopped(shared: &Shared, store: &Store) {
 
 /// Moves the log into the file beside the writer, so that no commit waits for it.
 fn merge_log_when_told(store: &Store, merges: &mpsc::Receiver<()>) {
+    if let Err(error) = store.keep_reserve() {
+        tracing::warn!(error = format!("{error:#}"), "there is no reserve");
+    }
     for () in merges {
-        if let Err(error) = store.merge_log() {
+        let mut merged = store.merge_log();
+        if matches!(&merged, Err(error) if error.kind() == ErrorKind::Full) {
+            merged = store.merge_log_with_reserve();
+        }
+        if let Err(error) = merged {
             tracing::warn!(error = format!("{error:#}"), "the log was not merged");
         }
     }
 }
 
-/// Writes a batch and answers it.
-fn write(shared: &Shared, store: &Store, batch: Vec<Block>) {
+/// Writes a batch and answers it; says whether the disk is full.
+fn write(shared: &Shared, store: &Store, batch: Vec<Block>) -> bool {
     let mut events = Vec::new();
     let mut answers = Vec::new();
     for block in batch {
@@ -455,8 +463,9 @@ fn write(shared: &Shared, store: &Store, batch: Vec<Block>) {
         events.extend(block.events);
     }
     let started = Instant::now();
-    let result = store.apply(&events);
+    let result = store.keep_reserve().and_then(|()| store.apply(&events));
     shared.metrics.committed(events.len(), started.elapsed());
+    let full = matches!(&result, Err(error) if error.kind() == ErrorKind::Full);
     match result {
         Ok(applied) => {
             shared.log.admit_again();
@@ -473,6 +482,7 @@ fn write(shared: &Shared, store: &Store, batch: Vec<Block>) {
         Err(error) if error.is_passing() => refuse(shared, answers, &error),
         Err(error) => write_apart(shared, store, &events, answers, &error),
     }
+    full
 }
 
 fn unavailable(error: &Error) -> SubmitError {

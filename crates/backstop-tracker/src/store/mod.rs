@@ -24,6 +24,7 @@ mod outcome;
 mod project;
 mod record;
 mod replay;
+mod reserve;
 mod schema;
 mod search;
 mod source_file;
@@ -31,8 +32,8 @@ mod wal;
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
 
 use rusqlite::Transaction;
 use rusqlite::types::ToSql;
@@ -53,6 +54,7 @@ use connection::{Opening, Readers, Writer, WriterLock};
 use error::Fault;
 use event::Dictionaries;
 use project::KnownKeys;
+use reserve::Reserve;
 
 /// The file's name in the data directory.
 const FILE: &str = "backstop.db";
@@ -78,6 +80,7 @@ struct Inner {
     /// Counts the changes of uploaded files.
     uploads: AtomicU64,
     dictionaries: Dictionaries,
+    reserve: Mutex<Reserve>,
 }
 
 /// What may be chosen when a store is opened.
@@ -186,6 +189,7 @@ impl Store {
             known_keys: KnownKeys::default(),
             uploads: AtomicU64::new(0),
             dictionaries: Dictionaries::default(),
+            reserve: Mutex::default(),
         })))
     }
 
