@@ -22,12 +22,14 @@ mod printers;
 #[path = "x86_64.rs"]
 mod registers;
 mod render;
+mod standard;
 mod ty;
 mod unit;
 mod unpack;
 mod unwind;
 mod variables;
 mod verdict;
+mod web;
 
 use std::sync::{Arc, OnceLock};
 

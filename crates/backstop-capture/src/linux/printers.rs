@@ -50,7 +50,7 @@ impl Part {
     }
 
     /// The nearest field whose type has a path.
-    fn find_type(&self, base: &str) -> Option<Part> {
+    pub(super) fn find_type(&self, base: &str) -> Option<Part> {
         self.search(WRAPPERS_MAX, &|part, _| part.ty.base == base)
     }
 
@@ -234,7 +234,10 @@ impl Renderer<'_> {
                 let inner = part.innermost();
                 Some(self.atomic(&inner, base))
             }
-            _ => self.known_library(&part),
+            _ => self
+                .known_library(&part)
+                .or_else(|| self.known_standard(&part))
+                .or_else(|| self.known_web(&part)),
         }
     }
 
@@ -582,7 +585,7 @@ impl Renderer<'_> {
         Some(self.transparent(part.ty, &part.place))
     }
 
-    fn through_pointer(&mut self, part: &Part) -> Option<Result<Value>> {
+    pub(super) fn through_pointer(&mut self, part: &Part) -> Option<Result<Value>> {
         let pointer = part.pointer()?;
         let target = pointer.target()?;
         Some(
@@ -736,7 +739,7 @@ impl Part {
 }
 
 /// The target of the first pointer inside wrappers and options, by type alone.
-fn pointer_type_within(ty: &'static Type, depth: usize) -> Option<&'static Type> {
+pub(super) fn pointer_type_within(ty: &'static Type, depth: usize) -> Option<&'static Type> {
     if depth == 0 {
         return None;
     }

@@ -488,8 +488,13 @@ impl<'a> Renderer<'a> {
         Ok(())
     }
 
+    /// Redaction's word on a text for what it contains.
+    pub(super) fn hides_text(&self, text: &str) -> bool {
+        self.redaction.hides_text(text)
+    }
+
     pub(super) fn shown_text(&mut self, text: String, len: u64) -> Result<Value> {
-        if self.redaction.hides_text(&text) {
+        if self.hides_text(&text) {
             return Err(State::Redacted);
         }
         if (text.len() as u64) < len {
