@@ -40,6 +40,8 @@
 //! | variables that the compiler describes wrongly | | shown as described, as a debugger does; see below |
 //! | stack slots of an earlier poll of a future | marked as stale | marked as stale |
 //! | anything with `panic = "abort"` | owning values are all marked | owning values are all marked |
+//! | values of the standard library, `bytes`, `chrono`, `http`, `indexmap`, `jiff`, `serde_json`, `smallvec`, `tokio`'s locks, `url`, `uuid` | as `{:?}` writes them, JSON as JSON; spans and signed durations of `jiff` by their fields, its zoned times without the zone's name | the same |
+//! | values of other types | by their fields, whatever their `Debug` writes | by their fields |
 //! | trait objects of types without debug information | no | no |
 //! | secrets, by name, type and content | hidden | hidden |
 //!
