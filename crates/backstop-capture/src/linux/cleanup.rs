@@ -134,7 +134,7 @@ fn is_name_of(name: &str, ty: &Type) -> bool {
     own.is_empty()
         || own.starts_with(['(', '[', '{'])
         || ty.name.starts_with(['(', '[', '{'])
-        || own.contains("{{")
+        || own.contains('{')
         || short(own) == short(&ty.base)
 }
 
