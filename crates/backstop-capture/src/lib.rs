@@ -45,8 +45,9 @@
 //! | trait objects of types without debug information | no | no |
 //! | secrets, by name, type and content | hidden | hidden |
 //!
-//! Optimised code can be described wrongly: a register that already has the next value, or a
-//! store that was put off until after the call. Nothing in the debug information tells, so such
+//! Optimised code can be described wrongly: a register that already has the next value, a
+//! store that was put off until after the call, or one instance of a generic function that was
+//! merged with another one. Nothing in the debug information tells, so such
 //! a value looks like any other. `docs/capture.md` of the repository counts them on a corpus of
 //! programs, build by build, and says what a capture costs.
 //!

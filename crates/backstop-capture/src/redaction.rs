@@ -413,6 +413,7 @@ mod tests {
         let redaction = Redaction::default();
         for text in [
             "postgres://shop:hunter2@db/shop",
+            "://shop:hunter2@db",
             "Basic dXNlcjpwYXNzd29yZA==",
             "4111 1111 1111 1111",
             "host=db password=hunter2",
