@@ -40,11 +40,14 @@
 //! | variables that the compiler describes wrongly | | shown as described, as a debugger does; see below |
 //! | stack slots of an earlier poll of a future | marked as stale | marked as stale |
 //! | anything with `panic = "abort"` | owning values are all marked | owning values are all marked |
+//! | values of the standard library, `bytes`, `chrono`, `http`, `indexmap`, `jiff`, `serde_json`, `smallvec`, `tokio`'s locks, `url`, `uuid` | as `{:?}` writes them, JSON as JSON; spans and signed durations of `jiff` by their fields, its zoned times without the zone's name | the same |
+//! | values of other types | by their fields, whatever their `Debug` writes | by their fields |
 //! | trait objects of types without debug information | no | no |
 //! | secrets, by name, type and content | hidden | hidden |
 //!
-//! Optimised code can be described wrongly: a register that already has the next value, or a
-//! store that was put off until after the call. Nothing in the debug information tells, so such
+//! Optimised code can be described wrongly: a register that already has the next value, a
+//! store that was put off until after the call, or one instance of a generic function that was
+//! merged with another one. Nothing in the debug information tells, so such
 //! a value looks like any other. `docs/capture.md` of the repository counts them on a corpus of
 //! programs, build by build, and says what a capture costs.
 //!

@@ -53,26 +53,38 @@ pub enum Values {
 ///
 /// The default is [`InApp::by_path`].
 #[derive(Clone)]
-pub struct InApp(Arc<dyn Fn(&Frame) -> bool + Send + Sync>);
+pub struct InApp(Option<Decision>);
+
+/// `None` in its place stands for [`is_users_path`].
+type Decision = Arc<dyn Fn(&Frame) -> bool + Send + Sync>;
 
 impl InApp {
     /// Decides with a function; it sees the frame without its variables.
     ///
     /// The function runs on the failing thread and must neither panic nor wait.
     pub fn new(decide: impl Fn(&Frame) -> bool + Send + Sync + 'static) -> InApp {
-        InApp(Arc::new(decide))
+        InApp(Some(Arc::new(decide)))
     }
 
     /// Decides by the place of the source file: not in-app is what comes from a
     /// package registry, a git checkout of Cargo, the toolchain, the system, or
     /// the capturing crates themselves, and what has no file at all.
     pub fn by_path() -> InApp {
-        InApp::new(is_users_path)
+        InApp(None)
     }
 
     /// Says whether the frame belongs to the user's code.
     pub fn decide(&self, frame: &Frame) -> bool {
-        (self.0)(frame)
+        match &self.0 {
+            Some(decide) => decide(frame),
+            None => is_users_path(frame),
+        }
+    }
+
+    /// Whether the decision is by the place of the source file, and so always the same.
+    #[cfg(all(target_os = "linux", target_arch = "x86_64"))]
+    pub(crate) fn is_by_path(&self) -> bool {
+        self.0.is_none()
     }
 }
 
@@ -103,7 +115,8 @@ const FOREIGN_PATHS: [&str; 8] = [
 /// Crates that take the capture; their frames explain nothing about the failure.
 const OWN_CRATES: [&str; 2] = ["backstop", "backstop_capture"];
 
-fn is_users_path(frame: &Frame) -> bool {
+/// The decision of [`InApp::by_path`].
+pub(crate) fn is_users_path(frame: &Frame) -> bool {
     let Some(file) = frame.file.as_deref() else {
         return false;
     };

@@ -166,14 +166,17 @@ impl Redaction {
 
     /// Says whether a text is hidden for what it contains.
     pub fn hides_text(&self, text: &str) -> bool {
-        self.contents
-            && (TOKEN_PREFIXES
-                .iter()
-                .any(|prefix| text.starts_with(prefix) && text.len() > prefix.len() + 8)
-                || text.contains("-----BEGIN ") && text.contains("PRIVATE KEY")
-                || has_userinfo(text)
-                || has_secret_parameter(text)
-                || has_card_number(text))
+        if !self.contents {
+            return false;
+        }
+        let marks = Marks::of(text);
+        TOKEN_PREFIXES
+            .iter()
+            .any(|prefix| text.starts_with(prefix) && text.len() > prefix.len() + 8)
+            || marks.dashes >= 5 && text.contains("-----BEGIN ") && text.contains("PRIVATE KEY")
+            || marks.colons > 0 && marks.ats > 0 && has_userinfo(text)
+            || (marks.colons > 0 || marks.equals > 0) && has_secret_parameter(text)
+            || marks.digits >= CARD_DIGITS_MIN && has_card_number(text)
     }
 }
 
@@ -217,6 +220,10 @@ fn has_words(name: &str, wanted: &str) -> bool {
 }
 
 fn is_lower_of(text: &str, word: &str) -> bool {
+    if word.is_ascii() {
+        let mut lower = word.bytes().map(|byte| byte.to_ascii_lowercase());
+        return text.len() == word.len() && text.bytes().all(|byte| lower.next() == Some(byte));
+    }
     // A letter has no more bytes in one case than four times those in the other.
     text.len() <= word.len() * 4 && text.chars().eq(lower(word))
 }
@@ -230,6 +237,35 @@ fn lower(word: &str) -> impl Iterator<Item = char> {
         };
         ascii.into_iter().chain(other.into_iter().flatten())
     })
+}
+
+/// How often a text has the characters without which nothing in it can be a credential.
+///
+/// Most texts have none, and this is asked for every text.
+#[derive(Default)]
+struct Marks {
+    colons: usize,
+    equals: usize,
+    ats: usize,
+    dashes: usize,
+    digits: usize,
+}
+
+impl Marks {
+    fn of(text: &str) -> Marks {
+        let mut marks = Marks::default();
+        for byte in text.bytes() {
+            match byte {
+                b':' => marks.colons += 1,
+                b'=' => marks.equals += 1,
+                b'@' => marks.ats += 1,
+                b'-' => marks.dashes += 1,
+                b'0'..=b'9' => marks.digits += 1,
+                _ => {}
+            }
+        }
+        marks
+    }
 }
 
 /// `scheme://user:password@host`.
@@ -268,6 +304,9 @@ fn has_secret_parameter(text: &str) -> bool {
     })
 }
 
+/// Digits of the shortest card number.
+const CARD_DIGITS_MIN: usize = 13;
+
 /// 13 to 19 digits, with spaces or dashes between, whose Luhn checksum is right.
 fn has_card_number(text: &str) -> bool {
     let mut digits = Vec::new();
@@ -276,7 +315,7 @@ fn has_card_number(text: &str) -> bool {
             Some(digit) => digits.push(digit),
             None if (c == ' ' || c == '-') && !digits.is_empty() => {}
             None => {
-                if (13..=19).contains(&digits.len()) && luhn(&digits) {
+                if (CARD_DIGITS_MIN..=19).contains(&digits.len()) && luhn(&digits) {
                     return true;
                 }
                 digits.clear();
@@ -374,6 +413,7 @@ mod tests {
         let redaction = Redaction::default();
         for text in [
             "postgres://shop:hunter2@db/shop",
+            "://shop:hunter2@db",
             "Basic dXNlcjpwYXNzd29yZA==",
             "4111 1111 1111 1111",
             "host=db password=hunter2",

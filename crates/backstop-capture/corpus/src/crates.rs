@@ -15,6 +15,8 @@ pub fn run() {
     identity("0194f2a0-7c3e-7b3a-9c41-5a4d7e8f9012");
     small(3);
     web();
+    addresses();
+    standard();
 }
 
 #[inline(never)]
@@ -99,4 +101,51 @@ fn web() {
     truth_as!("web": object = crate::witness::json(&object), text = r#""shown""#);
     capture();
     black_box((&status, &method, version, &slice, &words, &boxed, &text, &numbers, &shared, &error, &object));
+}
+
+#[inline(never)]
+fn addresses() {
+    let whole: http::Uri = "https://shop.test:81/a?b=c".parse().expect("a good address");
+    let path: http::Uri = "/only?q=1".parse().expect("a good address");
+    let bare: http::Uri = "ftp://x.test".parse().expect("a good address");
+    let star: http::Uri = "*".parse().expect("a good address");
+    let place: http::uri::Authority = "shop.test:80".parse().expect("a good address");
+    let login: http::uri::Authority = "ann:hunter2@shop.test".parse().expect("a good address");
+    let standard = http::header::WWW_AUTHENTICATE;
+    let custom = http::HeaderName::from_static("x-own");
+    let version = http::Version::HTTP_2;
+    let headers = http::HeaderMap::from_iter([(http::header::COOKIE, http::HeaderValue::from_static("a=b"))]);
+    let later = jiff::Timestamp::UNIX_EPOCH.to_zoned(jiff::tz::TimeZone::UTC);
+    let mutex = tokio::sync::Mutex::new(5_u8);
+    truth!("addresses": whole, path, bare, star, place, standard, custom, version, mutex);
+    truth_as!("addresses": later = "1970-01-01T00:00:00+00:00");
+    capture();
+    black_box((&whole, &path, &bare, &star, &place, &login, &standard, &custom, version, &headers, &later, &mutex));
+}
+
+#[inline(never)]
+fn standard() {
+    let kind = std::io::Error::from(std::io::ErrorKind::NotFound);
+    let system = std::fs::read_to_string("/nowhere").expect_err("there is no such file");
+    let message = std::io::Read::read_exact(&mut &b"x"[..], &mut [0; 9]).expect_err("it is short");
+    let custom = std::io::Error::other(std::fmt::Error);
+    let lazy = std::sync::LazyLock::new(|| 5_u32);
+    std::sync::LazyLock::force(&lazy);
+    let cold = std::sync::LazyLock::new(|| 5_u32);
+    let local = std::cell::LazyCell::new(|| String::from("made"));
+    std::cell::LazyCell::force(&local);
+    let lock = std::sync::Mutex::new(vec![1_u8, 2]);
+    let guard = lock.lock().expect("it is not poisoned");
+    let shared = std::sync::RwLock::new(String::from("read"));
+    let read = shared.read().expect("it is not poisoned");
+    let linked: std::collections::LinkedList<u16> = [1, 2, 3].into();
+    let none: std::collections::LinkedList<u16> = [].into();
+    let c_text = std::ffi::CString::new("zero at the end").expect("no zero inside");
+    let (from, to, through, full) = (3_u8.., ..5_i8, ..=6, ..);
+    let now = std::time::Instant::now();
+    let today = std::time::SystemTime::now();
+    truth!("standard": kind, system, message, custom, lazy, cold, local, guard, read, linked, none, c_text, from, to, through, full);
+    capture();
+    black_box((&kind, &system, &message, &custom, &lazy, &cold, &local, &guard, &read, &linked, &none, &c_text));
+    black_box((&from, to, through, full, now, today));
 }

@@ -8,7 +8,6 @@
 //! that anything in the function can jump to, up to the call. Functions whose jumps cannot all
 //! be seen, as those with jump tables, are not judged.
 
-use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use iced_x86::{
@@ -16,6 +15,7 @@ use iced_x86::{
     Register,
 };
 
+use super::address_map::AddressMap;
 use super::exceptions::landing_pads;
 use super::follower::{is_write, stub_target};
 use super::memory::Memory;
@@ -92,7 +92,7 @@ impl Calls<'_> {
         if step.address == step.lookup {
             return None;
         }
-        static KNOWN: Mutex<Option<HashMap<SiteKey, Option<Arc<Site>>>>> = Mutex::new(None);
+        static KNOWN: Mutex<Option<AddressMap<SiteKey, Option<Arc<Site>>>>> = Mutex::new(None);
         let key = (std::ptr::from_ref(step.module).addr(), step.address);
         let lock = || KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
         let known = lock().as_ref().and_then(|known| known.get(&key).cloned());

@@ -6,14 +6,12 @@
 //! and memory, and the addresses that it drops, frees or releases are noted. A variable among
 //! them is alive. A variable that is not may have been moved, and is marked.
 
-use super::exceptions::landing_pad;
 use super::follower::{Followed, follow};
 use super::location::Place;
 use super::memory::Memory;
 use super::module::Module;
 use super::registers::Registers;
 use super::ty::{Kind, Type};
-use super::unwind::Unwinding;
 
 /// Wrappers inside wrappers of one value.
 const WRAPPERS_MAX: usize = 12;
@@ -27,19 +25,16 @@ const POINTERS_MAX: usize = 32;
 pub(crate) struct Cleanup(Followed);
 
 impl Cleanup {
-    /// Follows the landing pad of the call a frame stands at.
-    ///
-    /// `None` when there are no tables to know by.
+    /// Follows the landing pad of the call a frame stands at; 0 where there is none.
     pub(crate) fn read(
-        unwinding: &Unwinding,
-        lookup: u64,
+        pad: u64,
         registers: &Registers,
         modules: &[&'static Module],
         memory: &Memory,
-    ) -> Option<Cleanup> {
-        match landing_pad(unwinding, lookup, memory)? {
-            0 => Some(Cleanup::default()),
-            pad => Some(Cleanup(follow(pad, registers, modules, memory))),
+    ) -> Cleanup {
+        match pad {
+            0 => Cleanup::default(),
+            pad => Cleanup(follow(pad, registers, modules, memory)),
         }
     }
 
@@ -139,7 +134,7 @@ fn is_name_of(name: &str, ty: &Type) -> bool {
     own.is_empty()
         || own.starts_with(['(', '[', '{'])
         || ty.name.starts_with(['(', '[', '{'])
-        || own.contains("{{")
+        || own.contains('{')
         || short(own) == short(&ty.base)
 }
 

@@ -1,17 +1,29 @@
 //! The time a capture has worked.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Counts the CPU time of the thread: a busy machine that lets it wait costs no variables.
-pub(crate) struct Clock(Duration);
+pub(crate) struct Clock {
+    cpu: Duration,
+    wall: Instant,
+}
 
 impl Clock {
     pub(crate) fn start() -> Clock {
-        Clock(now())
+        Clock {
+            cpu: now(),
+            wall: Instant::now(),
+        }
+    }
+
+    /// Whether more time than this was worked for.
+    pub(crate) fn has_passed(&self, limit: Duration) -> bool {
+        // No thread works longer than time goes by, and the kernel need not be asked for that.
+        self.wall.elapsed() > limit && self.elapsed() > limit
     }
 
     pub(crate) fn elapsed(&self) -> Duration {
-        now().saturating_sub(self.0)
+        now().saturating_sub(self.cpu)
     }
 }
 

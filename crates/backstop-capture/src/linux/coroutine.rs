@@ -8,11 +8,14 @@
 use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
 use gimli::constants as dw;
 
+use super::address_map::AddressMap;
 use super::cleanup::{Cleanup, Proof};
+use super::exceptions::landing_pad;
+use super::frames::SiteLevel;
 use super::function::VarDie;
 use super::location::{Context, Place, locate};
 use super::memory::Memory;
@@ -22,6 +25,7 @@ use super::render::Renderer;
 use super::ty::{Field, Kind, Type, Variants};
 use super::unit::Die;
 use super::unwind::Step;
+use super::verdict::Verdict;
 
 /// Levels outside of a body that are searched for a pointer to its future.
 const LEVELS_SEARCHED_MAX: usize = 24;
@@ -32,12 +36,9 @@ const DEPTH_MAX: usize = 16;
 
 /// One function or inlined call, with what is needed to find its variables.
 pub(crate) struct Open<'a> {
-    pub(crate) die: Die,
-    pub(crate) vars: Vec<&'a VarDie>,
+    pub(crate) site: &'a SiteLevel,
     pub(crate) context: Context<'a>,
     pub(crate) is_async: bool,
-    /// The function's name says that it polls a future.
-    pub(crate) is_poll: bool,
     pub(crate) line: Option<u32>,
     /// What unwinding would drop in the physical frame.
     pub(crate) cleanup: Rc<Alive<'a>>,
@@ -46,6 +47,8 @@ pub(crate) struct Open<'a> {
 /// What unwinding would drop in a physical frame; found when a variable first asks.
 pub(crate) struct Alive<'a> {
     pub(crate) step: &'a Step,
+    /// The landing pad of the address; the same for every stack that stands there.
+    pub(crate) pad: &'a OnceLock<u64>,
     pub(crate) modules: &'a [&'static Module],
     pub(crate) cleanup: OnceCell<Option<Cleanup>>,
     pub(crate) claims: RefCell<Vec<Claim>>,
@@ -55,14 +58,16 @@ impl Alive<'_> {
     /// What an owning value has, and whether it is known that it was not moved or dropped.
     pub(crate) fn proof(&self, ty: &'static Type, place: &Place, memory: &Memory) -> Option<Proof> {
         let cleanup = self.cleanup.get_or_init(|| {
-            let unwinding = self.step.unwinding.as_ref()?;
-            Cleanup::read(
-                unwinding,
-                self.step.lookup,
-                &self.step.registers,
-                self.modules,
-                memory,
-            )
+            let pad = match self.pad.get() {
+                Some(pad) => *pad,
+                None => {
+                    let unwinding = self.step.unwinding.as_ref()?;
+                    let pad = landing_pad(unwinding, self.step.lookup, memory)?;
+                    *self.pad.get_or_init(|| pad)
+                }
+            };
+            let registers = &self.step.registers;
+            Some(Cleanup::read(pad, registers, self.modules, memory))
         });
         Some(cleanup.as_ref()?.proof(ty, place, self.modules, memory))
     }
@@ -111,6 +116,8 @@ pub(crate) struct Coroutine {
 /// A variable that was found in a future.
 pub(crate) struct Saved {
     pub(crate) name: &'static str,
+    /// Whether the name is one of what is hidden.
+    pub(super) hidden: &'static Verdict,
     pub(crate) ty: &'static Type,
     pub(crate) place: Place,
     pub(crate) line: Option<u32>,
@@ -226,6 +233,7 @@ impl Coroutine {
                     || !ty.owns();
                 saved.push(Saved {
                     name: field.name,
+                    hidden: &field.hidden,
                     ty,
                     place,
                     line: Some(*declared_line),
@@ -273,10 +281,11 @@ fn variants_of(ty: &'static Type) -> Option<&'static Variants> {
 pub(crate) fn find(levels: &[Open<'_>], at: usize, renderer: &Renderer<'_>) -> Option<Coroutine> {
     let body = levels.get(at).filter(|level| level.is_async)?;
     let parameter = body
+        .site
         .vars
         .iter()
-        .find(|var| var.is_parameter && var.die.name().is_none())?;
-    let pinned = parameter.die.ty()?;
+        .find(|var| var.is_parameter && var.described().name.is_none())?;
+    let pinned = parameter.described().ty?;
     let wanted = pointee(pinned)?;
     variants_of(wanted)?;
     let direct = pointer_at(parameter, pinned, &body.context, renderer);
@@ -287,7 +296,7 @@ pub(crate) fn find(levels: &[Open<'_>], at: usize, renderer: &Renderer<'_>) -> O
         ty: found.ty,
         address: found.address,
         resumed: found.resumed,
-        declared: declarations(body.die),
+        declared: declarations(body.site.die),
     })
 }
 
@@ -323,8 +332,10 @@ fn find_outside(
 ) -> Option<Found> {
     for outer in at + 1..levels.len().min(at + 1 + LEVELS_SEARCHED_MAX) {
         let level = &levels[outer];
-        for var in &level.vars {
-            let Some(ty) = var.die.ty() else { continue };
+        for var in &level.site.vars {
+            let Some(ty) = var.described().ty else {
+                continue;
+            };
             let Some(target) =
                 pointee(ty).filter(|target| target.path.contains(wanted.path.as_str()))
             else {
@@ -515,7 +526,7 @@ pub(super) type Declarations = HashMap<&'static str, Vec<u32>>;
 /// declarations stand on one line.
 fn declarations(body: Die) -> Arc<Declarations> {
     let body = body.origin();
-    static KNOWN: Mutex<Option<HashMap<BodyKey, Arc<Declarations>>>> = Mutex::new(None);
+    static KNOWN: Mutex<Option<AddressMap<BodyKey, Arc<Declarations>>>> = Mutex::new(None);
     let key = (std::ptr::from_ref(body.unit).addr(), body.offset.0);
     let known = KNOWN
         .lock()

@@ -222,8 +222,7 @@ fn look_up(debug: &'static DebugFile, random: &mut Random) {
                 };
                 read_declarations(level.die);
                 for var in level.blocks.iter().flat_map(|block| &block.vars).take(16) {
-                    var.die.name();
-                    let ty = var.die.ty();
+                    let ty = var.described().ty;
                     let size = ty.map_or(8, |ty| ty.size);
                     let Ok(located) = locate(var, size, &context) else {
                         continue;
@@ -345,26 +344,43 @@ fn damaged_debug_information_is_survived() {
         return;
     }
     let started = Instant::now();
-    for first in (0..rounds).step_by(BATCH) {
-        let mut child = Command::new(std::env::current_exe().expect("this program has a path"))
-            .args(["--exact", TEST])
-            .env(FIRST_ROUND, first.to_string())
-            .spawn()
-            .expect("the program can be run again");
-        let begun = Instant::now();
-        let status = loop {
-            if let Some(status) = child.try_wait().expect("the child is ours") {
-                break status;
-            }
-            if begun.elapsed() > CHILD_TIME_MAX {
-                child.kill().expect("the child is ours");
-                panic!("rounds from {first} hang");
-            }
-            std::thread::park_timeout(Duration::from_millis(20));
-        };
-        assert!(status.success(), "rounds from {first}");
-        if first % (BATCH * 20) == 0 {
-            println!("{} rounds, {:?}", first + BATCH, started.elapsed());
+    let next = AtomicUsize::new(0);
+    let workers = std::thread::available_parallelism().map_or(1, usize::from);
+    std::thread::scope(|scope| {
+        for _ in 0..workers {
+            scope.spawn(|| {
+                loop {
+                    let first = next.fetch_add(BATCH, Ordering::Relaxed);
+                    if first >= rounds {
+                        break;
+                    }
+                    in_child(TEST, first);
+                    if first.is_multiple_of(BATCH * 10) {
+                        println!("{} rounds, {:?}", first + BATCH, started.elapsed());
+                    }
+                }
+            });
         }
-    }
+    });
+}
+
+/// One batch in a process of its own.
+fn in_child(test: &str, first: usize) {
+    let mut child = Command::new(std::env::current_exe().expect("this program has a path"))
+        .args(["--exact", test])
+        .env(FIRST_ROUND, first.to_string())
+        .spawn()
+        .expect("the program can be run again");
+    let begun = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait().expect("the child is ours") {
+            break status;
+        }
+        if begun.elapsed() > CHILD_TIME_MAX {
+            child.kill().expect("the child is ours");
+            panic!("rounds from {first} hang");
+        }
+        std::thread::park_timeout(Duration::from_millis(20));
+    };
+    assert!(status.success(), "rounds from {first}");
 }

@@ -4,7 +4,6 @@
 //! beside it, in `.debug` beside it and below `/usr/lib/debug`; the build-id directories of
 //! the user and there (for libraries, names only); a `.dwp` package beside the file for units that are split off.
 
-use std::collections::HashMap;
 use std::fs::File;
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -15,6 +14,7 @@ use object::elf::FileHeader64;
 use object::read::elf::ElfFile;
 use object::{Object, ObjectSection, ObjectSymbol};
 
+use super::address_map::AddressMap;
 use super::lazy::Lazy;
 use super::unit::Unit;
 use crate::directories;
@@ -41,7 +41,7 @@ pub(crate) struct DebugFile {
     /// Ranges of units that `.debug_aranges` does not mention; found when first needed.
     uncovered: Lazy<Vec<Arange>>,
     unit_offsets: Lazy<Vec<usize>>,
-    units: Mutex<HashMap<usize, Option<&'static Unit>>>,
+    units: Mutex<AddressMap<usize, Option<&'static Unit>>>,
     symbols: Lazy<Vec<Symbol>>,
     symbol_file: Option<Elf>,
     /// Where the debug information was found, for the doctor.
@@ -147,7 +147,7 @@ impl DebugFile {
         })
     }
 
-    fn lock_units(&self) -> std::sync::MutexGuard<'_, HashMap<usize, Option<&'static Unit>>> {
+    fn lock_units(&self) -> std::sync::MutexGuard<'_, AddressMap<usize, Option<&'static Unit>>> {
         self.units.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

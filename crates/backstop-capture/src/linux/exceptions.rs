@@ -9,6 +9,9 @@ use super::unwind::Unwinding;
 
 /// Bytes of one table; a function that needs more is not judged.
 const TABLE_BYTES_MAX: usize = 64 << 10;
+/// Bytes before the first row: three of encodings, and two lengths.
+const HEAD_BYTES_MAX: usize = 3 + 2 * 10;
+const PAGE_BYTES: u64 = 4096;
 
 /// The landing pad of the call at an address; 0 where unwinding just passes through.
 pub(super) fn landing_pad(unwinding: &Unwinding, lookup: u64, memory: &Memory) -> Option<u64> {
@@ -37,16 +40,9 @@ struct Call {
 
 fn calls(unwinding: &Unwinding, memory: &Memory) -> Option<Vec<Call>> {
     let address = unwinding.table?;
-    let mut bytes = vec![0; TABLE_BYTES_MAX];
-    let readable = (0..TABLE_BYTES_MAX)
-        .step_by(4096)
-        .take_while(|at| {
-            let end = (*at + 4096).min(TABLE_BYTES_MAX);
-            let page = address.wrapping_add(*at as u64);
-            memory.read(page, &mut bytes[*at..end]).is_ok()
-        })
-        .count();
-    let mut table = EndianSlice::new(&bytes[..readable * 4096], LittleEndian);
+    let mut head = [0; HEAD_BYTES_MAX];
+    let readable = read_start(address, &mut head, memory);
+    let mut table = EndianSlice::new(&head[..readable], LittleEndian);
     let pads_start = match table.read_u8().ok()? {
         OMITTED => unwinding.function,
         _ => return None,
@@ -56,7 +52,10 @@ fn calls(unwinding: &Unwinding, memory: &Memory) -> Option<Vec<Call>> {
     }
     let encoding = table.read_u8().ok()?;
     let len = usize::try_from(table.read_uleb128().ok()?).ok()?;
-    let mut rows = table.split(len).ok()?;
+    let mut bytes = vec![0; Some(len).filter(|len| *len <= TABLE_BYTES_MAX)?];
+    let start = address.wrapping_add((readable - table.len()) as u64);
+    memory.read(start, &mut bytes).ok()?;
+    let mut rows = EndianSlice::new(&bytes, LittleEndian);
     let mut calls = Vec::new();
     while !rows.is_empty() {
         let mut number = || match encoding {
@@ -73,6 +72,19 @@ fn calls(unwinding: &Unwinding, memory: &Memory) -> Option<Vec<Call>> {
         calls.push(Call { start, len, pad });
     }
     Some(calls)
+}
+
+/// Reads as much as is there, and says how much that is: a short table may end with its page.
+fn read_start(address: u64, out: &mut [u8], memory: &Memory) -> usize {
+    if memory.read(address, out).is_ok() {
+        return out.len();
+    }
+    let page = (PAGE_BYTES - address % PAGE_BYTES) as usize;
+    let len = page.min(out.len());
+    match memory.read(address, &mut out[..len]) {
+        Ok(()) => len,
+        Err(_) => 0,
+    }
 }
 
 /// `DW_EH_PE_omit`, `DW_EH_PE_uleb128` and `DW_EH_PE_udata4`.

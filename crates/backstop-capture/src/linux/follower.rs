@@ -165,12 +165,8 @@ impl<'a> Follower<'a> {
         }
         let argument = self.registers[7];
         if let Some(argument) = argument {
-            if let Some((_, ty)) = name.split_once("drop_in_place<") {
-                self.followed
-                    .dropped
-                    .push((argument, ty.trim_end_matches('>').to_owned()));
-            } else if let Some(ty) = dropped_by_glue(&name) {
-                self.followed.dropped.push((argument, ty));
+            if let Some(ty) = dropped_in_place(&name).or_else(|| dropped_by_glue(&name)) {
+                self.followed.dropped.push((argument, ty.to_owned()));
             }
             self.touch(argument);
         }
@@ -614,13 +610,19 @@ pub(super) fn stub_target(target: u64, memory: &Memory) -> u64 {
         .unwrap_or(target)
 }
 
+/// `core::ptr::drop_in_place<shop::Guard>`, with `::` before the type in the newer symbols.
+fn dropped_in_place(name: &str) -> Option<&str> {
+    let (_, rest) = name.split_once("drop_in_place")?;
+    let ty = rest.strip_prefix("::").unwrap_or(rest).strip_prefix('<')?;
+    Some(ty.trim_end_matches('>'))
+}
+
 /// `<shop::Guard as core::ops::drop::Drop>::drop`, called on the value itself.
-fn dropped_by_glue(name: &str) -> Option<String> {
-    let ty = name
+fn dropped_by_glue(name: &str) -> Option<&str> {
+    let (ty, _) = name
         .strip_prefix('<')?
-        .split_once(" as core::ops::drop::Drop>::drop")?
-        .0;
-    Some(ty.to_owned())
+        .split_once(" as core::ops::drop::Drop>::drop")?;
+    Some(ty)
 }
 
 fn operand_size(instruction: &Instruction) -> usize {
@@ -661,4 +663,20 @@ pub(super) fn is_write(access: OpAccess) -> bool {
         access,
         OpAccess::Write | OpAccess::ReadWrite | OpAccess::CondWrite | OpAccess::ReadCondWrite
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_forms_of_symbols_name_what_is_dropped() {
+        let older = "core::ptr::drop_in_place<alloc::vec::Vec<u8>>";
+        let newer = "core::ptr::drop_in_place::<alloc::vec::Vec<u8>>";
+        assert_eq!(dropped_in_place(older), Some("alloc::vec::Vec<u8"));
+        assert_eq!(dropped_in_place(newer), dropped_in_place(older));
+        assert_eq!(dropped_in_place("shop::drop_in_place_of"), None);
+        let own = "<shop::Guard as core::ops::drop::Drop>::drop";
+        assert_eq!(dropped_by_glue(own), Some("shop::Guard"));
+    }
 }

@@ -1,12 +1,14 @@
 //! Names and lines of the logical frames at an address.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::fmt;
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use super::function::{self, Level};
+use super::address_map::AddressMap;
+use super::function::{self, Function, Level, VarDie};
 use super::module::Module;
 use super::unit::{Die, Unit};
-use crate::{Frame, Package, Role};
+use crate::policy::is_users_path;
+use crate::{Frame, InApp, Package, Role};
 
 /// Addresses whose frames are kept; a program fails at few different places.
 const SITES_MAX: usize = 1 << 16;
@@ -14,10 +16,57 @@ const SITES_MAX: usize = 1 << 16;
 /// A module's address and one in its code: another library may be loaded at the same place later.
 type SiteKey = (usize, u64);
 
-static SITES: Mutex<Option<HashMap<SiteKey, Arc<[Frame]>>>> = Mutex::new(None);
+static SITES: Mutex<Option<AddressMap<SiteKey, Arc<Site>>>> = Mutex::new(None);
 
-/// The frames at an address of the process, innermost first, without variables.
-pub(crate) fn at(module: &'static Module, lookup: u64) -> Arc<[Frame]> {
+/// All that is known of an address before a stack stands there.
+pub(crate) struct Site {
+    /// The frames, innermost first, without variables.
+    pub(crate) frames: Vec<Frame>,
+    /// What [`InApp::by_path`] says of each.
+    by_path: Vec<bool>,
+    /// Where their variables are described; `None` without debug information.
+    pub(crate) code: Option<SiteCode>,
+}
+
+/// The code at an address.
+pub(crate) struct SiteCode {
+    pub(crate) unit: &'static Unit,
+    pub(crate) function: &'static Function,
+    /// One for each frame, innermost first.
+    pub(crate) levels: Vec<SiteLevel>,
+    /// Where unwinding from here enters; 0 where it passes through.
+    pub(crate) pad: OnceLock<u64>,
+}
+
+/// One function or inlined call at an address.
+pub(crate) struct SiteLevel {
+    pub(crate) die: Die,
+    /// The variables whose blocks are open, from the outside in.
+    pub(crate) vars: Vec<&'static VarDie>,
+    /// Some variable is not described as being at one place all the time.
+    pub(crate) is_optimised: bool,
+    /// The function's name says that it polls a future.
+    pub(crate) is_poll: bool,
+}
+
+impl Site {
+    /// Whether policy takes the frame at a place here for the user's code.
+    pub(crate) fn is_in_app(&self, at: usize, frame: &Frame, in_app: &InApp) -> bool {
+        match self.by_path.get(at) {
+            Some(by_path) if in_app.is_by_path() => *by_path,
+            _ => in_app.decide(frame),
+        }
+    }
+}
+
+impl fmt::Debug for Site {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.frames.fmt(f)
+    }
+}
+
+/// What is known of an address of the process; found out once.
+pub(crate) fn at(module: &'static Module, lookup: u64) -> Arc<Site> {
     let key = (std::ptr::from_ref(module).addr(), lookup);
     let known = SITES
         .lock()
@@ -25,7 +74,7 @@ pub(crate) fn at(module: &'static Module, lookup: u64) -> Arc<[Frame]> {
         .as_ref()
         .and_then(|sites| sites.get(&key).cloned());
     known.unwrap_or_else(|| {
-        let site: Arc<[Frame]> = find(module, lookup).into();
+        let site = Arc::new(site(module, lookup));
         let mut sites = SITES.lock().unwrap_or_else(PoisonError::into_inner);
         let sites = sites.get_or_insert_default();
         if sites.len() >= SITES_MAX {
@@ -34,6 +83,41 @@ pub(crate) fn at(module: &'static Module, lookup: u64) -> Arc<[Frame]> {
         sites.insert(key, Arc::clone(&site));
         site
     })
+}
+
+fn site(module: &'static Module, lookup: u64) -> Site {
+    let frames = find(module, lookup);
+    let address = lookup.wrapping_sub(module.bias);
+    let unit = module.debug().and_then(|debug| debug.unit_at(address));
+    let found = unit.and_then(|unit| Some((unit, unit.function_at(address)?)));
+    let code = found.map(|(unit, function)| {
+        let mut levels = function.levels(address);
+        levels.reverse();
+        let is_poll = |at: usize| {
+            let name = frames.get(at).and_then(|frame| frame.function.as_deref());
+            name.is_some_and(|name| name.ends_with("::poll"))
+        };
+        let level = |(at, level): (usize, Level<'static>)| {
+            let vars: Vec<_> = level.blocks.iter().flat_map(|block| &block.vars).collect();
+            SiteLevel {
+                die: level.die,
+                is_optimised: vars.iter().any(|var| !var.is_at_one_place()),
+                vars,
+                is_poll: is_poll(at),
+            }
+        };
+        SiteCode {
+            unit,
+            function,
+            levels: levels.into_iter().enumerate().map(level).collect(),
+            pad: OnceLock::new(),
+        }
+    });
+    Site {
+        by_path: frames.iter().map(is_users_path).collect(),
+        frames,
+        code,
+    }
 }
 
 fn find(module: &'static Module, lookup: u64) -> Vec<Frame> {

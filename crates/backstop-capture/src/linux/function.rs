@@ -1,9 +1,13 @@
 //! One function's code as a tree: inlined calls, blocks and their variables.
 
+use std::sync::OnceLock;
+
 use gimli::{AttributeValue, constants as dw};
 
 use super::debug_file::Slice;
+use super::ty::Type;
 use super::unit::Die;
+use super::verdict::Verdict;
 
 /// Inlined calls and blocks within one function; the largest real ones have thousands.
 const SCOPES_MAX: usize = 100_000;
@@ -35,15 +39,49 @@ pub(crate) struct Call {
 }
 
 /// A variable's or parameter's DIE.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub(crate) struct VarDie {
     pub(crate) die: Die,
+    described: OnceLock<Box<Described>>,
     pub(crate) is_parameter: bool,
     pub(crate) location: Option<AttributeValue<Slice>>,
     pub(crate) const_value: Option<AttributeValue<Slice>>,
 }
 
+/// What is the same wherever a variable is looked at.
+#[derive(Debug)]
+pub(crate) struct Described {
+    pub(crate) name: Option<&'static str>,
+    pub(crate) ty: Option<&'static Type>,
+    /// The line of the declaration.
+    pub(crate) line: Option<u32>,
+    /// Whether the name is one of what is hidden.
+    pub(super) hidden: Verdict,
+}
+
 impl VarDie {
+    fn read(die: Die, entry: &gimli::DebuggingInformationEntry<Slice>) -> VarDie {
+        VarDie {
+            die,
+            described: OnceLock::new(),
+            is_parameter: entry.tag() == dw::DW_TAG_formal_parameter,
+            location: entry.attr_value(dw::DW_AT_location),
+            const_value: entry.attr_value(dw::DW_AT_const_value),
+        }
+    }
+
+    /// Name, type and line; read once.
+    pub(crate) fn described(&self) -> &Described {
+        self.described.get_or_init(|| {
+            Box::new(Described {
+                name: self.die.name(),
+                ty: self.die.ty(),
+                line: declaration(self.die).1,
+                hidden: Verdict::default(),
+            })
+        })
+    }
+
     /// Whether the variable is described as being at the same place all the time, as it is
     /// without optimisation.
     pub(crate) fn is_at_one_place(&self) -> bool {
@@ -150,12 +188,7 @@ impl Reader {
                 }
                 dw::DW_TAG_variable | dw::DW_TAG_formal_parameter => {
                     let (_, scope) = open.last_mut()?;
-                    scope.vars.push(VarDie {
-                        die: here,
-                        is_parameter: entry.tag() == dw::DW_TAG_formal_parameter,
-                        location: entry.attr_value(dw::DW_AT_location),
-                        const_value: entry.attr_value(dw::DW_AT_const_value),
-                    });
+                    scope.vars.push(VarDie::read(here, &entry));
                 }
                 _ if open.is_empty() => return None,
                 _ => skip_below = Some(depth),
@@ -231,11 +264,10 @@ fn children(parent: Die) -> Vec<VarDie> {
             entry.tag(),
             dw::DW_TAG_variable | dw::DW_TAG_formal_parameter
         ) {
+            // Where the variable is elsewhere says nothing here.
             vars.push(VarDie {
-                die: parent.unit.die(entry.offset()),
-                is_parameter: entry.tag() == dw::DW_TAG_formal_parameter,
                 location: None,
-                const_value: entry.attr_value(dw::DW_AT_const_value),
+                ..VarDie::read(parent.unit.die(entry.offset()), entry)
             });
         }
     }

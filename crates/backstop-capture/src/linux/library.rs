@@ -31,6 +31,14 @@ impl Renderer<'_> {
                 let map = part.field("map")?;
                 Some(self.transparent(map.ty, &map.place))
             }
+            "tokio::sync::mutex::Mutex" | "tokio::sync::rwlock::RwLock" => {
+                let data = part.field("c")?;
+                let data = self.value(data.ty, &data.place);
+                Some(Ok(Value::Struct {
+                    name: part.ty.short().to_owned(),
+                    fields: vec![("data".to_owned(), data)],
+                }))
+            }
             "smallvec::SmallVec" => self.small_vec(part),
             "http::status::StatusCode" => {
                 let code = part.innermost();
@@ -79,6 +87,21 @@ impl Renderer<'_> {
             "url::Url" => {
                 let text = part.field("serialization")?;
                 Some(self.transparent(text.ty, &text.place))
+            }
+            // Its time zone may have a name, which only `jiff` can tell.
+            "jiff::zoned::Zoned" => {
+                let (local, offset) = (part.find("datetime")?, part.find("offset")?);
+                let text = || {
+                    let (date, time) = (local.field("date"), local.field("time"));
+                    let (date, time) = date.zip(time).ok_or(State::Unsupported)?;
+                    let offset = offset_text(self.number(&offset, "span")?)?;
+                    Ok(format!(
+                        "{}T{}{offset}",
+                        self.date(&date)?,
+                        self.time(&time)?
+                    ))
+                };
+                Some(text().map(Value::Formatted))
             }
             "jiff::timestamp::Timestamp" => self.timestamp(part),
             "jiff::civil::date::Date" => Some(self.date(part).map(Value::Formatted)),

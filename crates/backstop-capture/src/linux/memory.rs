@@ -6,9 +6,9 @@
 //! a reader of its own, which copies larger pieces, because it needs a few words of each page.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::sync::atomic::{AtomicU8, Ordering};
 
+use super::address_map::AddressMap;
 use crate::State;
 
 const PAGE_BYTES: usize = 4096;
@@ -31,7 +31,7 @@ pub(crate) struct Unreadable;
 #[derive(Debug, Default)]
 struct Pages {
     pages: Vec<(u64, Option<Box<[u8; PAGE_BYTES]>>)>,
-    places: HashMap<u64, usize>,
+    places: AddressMap<u64, usize>,
     /// The place of the page that was read last; mostly it is the next one's too.
     last: usize,
 }

@@ -1,5 +1,6 @@
 //! The whole of capture for Linux on x86-64.
 
+mod address_map;
 mod call;
 mod cleanup;
 mod clock;
@@ -21,15 +22,19 @@ mod printers;
 #[path = "x86_64.rs"]
 mod registers;
 mod render;
+mod standard;
 mod ty;
 mod unit;
 mod unpack;
 mod unwind;
 mod variables;
+mod verdict;
+mod web;
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use crate::{Doctor, Frame, InApp, Limits, Policy, Values, Variable, VarsMissing};
+use frames::Site;
 use memory::Memory;
 use module::{Loaded, Module};
 use unwind::Step;
@@ -40,10 +45,19 @@ pub(crate) struct Raw {
     pub(crate) address: u64,
     lookup: u64,
     module: &'static Module,
+    /// What is known of the address; found when it is first asked for.
+    site: OnceLock<Arc<Site>>,
     /// The variables of each logical frame, innermost first; empty where none were asked for.
     vars: Vec<Taken>,
     /// Why there are none at all.
     missing: Option<VarsMissing>,
+}
+
+impl Raw {
+    fn site(&self) -> &Arc<Site> {
+        self.site
+            .get_or_init(|| frames::at(self.module, self.lookup))
+    }
 }
 
 /// The variables of one logical frame.
@@ -110,6 +124,7 @@ fn raw(step: &Step) -> Raw {
         address: step.address,
         lookup: step.lookup,
         module: step.module,
+        site: OnceLock::new(),
         vars: Vec::new(),
         missing: None,
     }
@@ -119,11 +134,11 @@ fn raw(step: &Step) -> Raw {
 pub(crate) fn resolve(raws: &[Raw], values: Values, in_app: &InApp) -> Vec<Frame> {
     let mut frames = Vec::new();
     for raw in raws {
-        let site = frames::at(raw.module, raw.lookup);
-        for (at, named) in site.iter().enumerate() {
+        let site = raw.site();
+        for (at, named) in site.frames.iter().enumerate() {
             let mut frame = named.clone();
             frame.address = raw.address;
-            frame.in_app = in_app.decide(&frame);
+            frame.in_app = site.is_in_app(at, &frame, in_app);
             frame.vars_missing = raw
                 .missing
                 .filter(|_| values == Values::All || frame.in_app);

@@ -50,7 +50,7 @@ impl Part {
     }
 
     /// The nearest field whose type has a path.
-    fn find_type(&self, base: &str) -> Option<Part> {
+    pub(super) fn find_type(&self, base: &str) -> Option<Part> {
         self.search(WRAPPERS_MAX, &|part, _| part.ty.base == base)
     }
 
@@ -100,6 +100,40 @@ impl Part {
             Kind::Pointer(Some(target)) => Some(target.ty()),
             _ => None,
         }
+    }
+}
+
+/// Where the parts of a `Vec` are, counted from the start of a value that is one or has one inside.
+#[derive(Debug)]
+pub(super) struct VecShape {
+    pointer: u64,
+    len: u64,
+    capacity: u64,
+    has_sized_elements: bool,
+}
+
+impl VecShape {
+    fn of(ty: &'static Type) -> Option<VecShape> {
+        const VEC: &str = "alloc::vec::Vec";
+        let whole = Part {
+            ty,
+            place: Place::Memory(0),
+        };
+        let vec = if ty.base == VEC {
+            whole
+        } else {
+            whole.find_type(VEC)?
+        };
+        let offset = |part: Part| match part.place {
+            Place::Memory(offset) => Some(offset),
+            Place::Composite(..) => None,
+        };
+        Some(VecShape {
+            pointer: offset(vec.find("ptr")?.pointer()?)?,
+            len: offset(vec.field("len")?)?,
+            capacity: offset(vec.find("cap")?.innermost())?,
+            has_sized_elements: vec.ty.parameter("T").is_none_or(|ty| ty.size > 0),
+        })
     }
 }
 
@@ -200,7 +234,10 @@ impl Renderer<'_> {
                 let inner = part.innermost();
                 Some(self.atomic(&inner, base))
             }
-            _ => self.known_library(&part),
+            _ => self
+                .known_library(&part)
+                .or_else(|| self.known_standard(&part))
+                .or_else(|| self.known_web(&part)),
         }
     }
 
@@ -214,8 +251,7 @@ impl Renderer<'_> {
     }
 
     fn vec_text(&mut self, text: &Part, utf8: bool) -> Option<Result<Value>> {
-        let vec = text.find_type("alloc::vec::Vec")?;
-        Some(self.vec_place(&vec)?.and_then(|(address, len)| {
+        Some(self.vec_place(text)?.and_then(|(address, len)| {
             if utf8 {
                 self.text(address, len)
             } else {
@@ -224,17 +260,15 @@ impl Renderer<'_> {
         }))
     }
 
-    /// The address and length of a `Vec`, if they can be those of one.
+    /// The address and length of a `Vec`, or of the one inside, if they can be those of one.
     pub(super) fn vec_place(&self, vec: &Part) -> Option<Result<(u64, u64)>> {
-        let len = vec.field("len")?;
-        let pointer = vec.find("ptr")?.pointer()?;
-        let capacity = vec.find("cap")?.innermost();
+        let shape = vec.ty.vec.get_or_init(|| VecShape::of(vec.ty));
+        let shape = shape.as_ref()?;
+        let word = |at| Ok(vec.place.add(at).uint(self.memory, 8)? as u64);
         let read = || {
-            let address = pointer.place.uint(self.memory, 8)? as u64;
-            let len = len.place.uint(self.memory, 8)? as u64;
-            let capacity = capacity.place.uint(self.memory, 8)? as u64;
-            let element = vec.ty.parameter("T").map_or(1, |ty| ty.size);
-            if address == 0 || len > LEN_MAX || (element > 0 && len > capacity) {
+            let (address, len) = (word(shape.pointer)?, word(shape.len)?);
+            let capacity = word(shape.capacity)?;
+            if address == 0 || len > LEN_MAX || (shape.has_sized_elements && len > capacity) {
                 return Err(State::Invalid);
             }
             Ok((address, len))
@@ -551,7 +585,7 @@ impl Renderer<'_> {
         Some(self.transparent(part.ty, &part.place))
     }
 
-    fn through_pointer(&mut self, part: &Part) -> Option<Result<Value>> {
+    pub(super) fn through_pointer(&mut self, part: &Part) -> Option<Result<Value>> {
         let pointer = part.pointer()?;
         let target = pointer.target()?;
         Some(
@@ -705,7 +739,7 @@ impl Part {
 }
 
 /// The target of the first pointer inside wrappers and options, by type alone.
-fn pointer_type_within(ty: &'static Type, depth: usize) -> Option<&'static Type> {
+pub(super) fn pointer_type_within(ty: &'static Type, depth: usize) -> Option<&'static Type> {
     if depth == 0 {
         return None;
     }

@@ -4,13 +4,11 @@
 //! by name and type before the bytes of a value are read, and by content before a text
 //! leaves this module.
 
-use std::cell::RefCell;
-use std::collections::HashMap;
-
 use super::location::Place;
 use super::memory::Memory;
 use super::module::Module;
 use super::ty::{Field, Kind, Type, Variant, Variants};
+use super::verdict::{Rules, Verdict};
 use crate::{Limits, Redaction, State, Value};
 
 /// Pointers to pointers that are followed within one value, beyond the levels that are shown.
@@ -25,9 +23,7 @@ pub(crate) struct Renderer<'a> {
     pub(super) memory: &'a Memory,
     modules: &'a [&'static Module],
     redaction: &'a Redaction,
-    /// What redaction said of types, by their addresses, and of names in debug information.
-    hidden_types: RefCell<HashMap<usize, bool>>,
-    hidden_names: RefCell<HashMap<&'static str, bool>>,
+    rules: Rules,
     pub(super) limits: &'a Limits,
     nodes_left: usize,
     pointers: usize,
@@ -46,8 +42,7 @@ impl<'a> Renderer<'a> {
             memory,
             modules,
             redaction,
-            hidden_types: RefCell::default(),
-            hidden_names: RefCell::default(),
+            rules: Rules::of(redaction),
             limits,
             nodes_left: 0,
             pointers: 0,
@@ -57,18 +52,14 @@ impl<'a> Renderer<'a> {
     }
 
     /// Whether a variable is hidden before anything is known of its value.
-    pub(crate) fn hides(&self, name: &'static str, ty: &'static Type) -> bool {
-        let mut names = self.hidden_names.borrow_mut();
-        let by_name = names.entry(name);
-        *by_name.or_insert_with(|| self.redaction.hides_name(name)) && !is_harmless(ty)
-            || self.hides_type(ty)
+    pub(crate) fn hides(&self, name: &str, verdict: &Verdict, ty: &Type) -> bool {
+        let by_name = verdict.get(self.rules, || self.redaction.hides_name(name));
+        by_name && !is_harmless(ty) || self.hides_type(ty)
     }
 
-    /// Redaction's word on a type; the same few types are met again and again in one capture.
-    fn hides_type(&self, ty: &'static Type) -> bool {
-        let mut types = self.hidden_types.borrow_mut();
-        let known = types.entry(std::ptr::from_ref(ty).addr());
-        *known.or_insert_with(|| self.redaction.hides_type(&ty.path))
+    fn hides_type(&self, ty: &Type) -> bool {
+        let decide = || self.redaction.hides_type(&ty.path);
+        ty.hidden.get(self.rules, decide)
     }
 
     /// Renders a variable and says how far it can be trusted.
@@ -259,7 +250,9 @@ impl<'a> Renderer<'a> {
         let mut shown = Vec::new();
         for field in fields.iter().take(self.limits.items) {
             let value = match field.ty() {
-                Some(ty) if self.hides(field.name, ty) => Value::Missing(State::Redacted),
+                Some(ty) if self.hides(field.name, &field.hidden, ty) => {
+                    Value::Missing(State::Redacted)
+                }
                 _ => self.field(field, place),
             };
             shown.push((field.name.to_owned(), value));
@@ -495,8 +488,13 @@ impl<'a> Renderer<'a> {
         Ok(())
     }
 
+    /// Redaction's word on a text for what it contains.
+    pub(super) fn hides_text(&self, text: &str) -> bool {
+        self.redaction.hides_text(text)
+    }
+
     pub(super) fn shown_text(&mut self, text: String, len: u64) -> Result<Value> {
-        if self.redaction.hides_text(&text) {
+        if self.hides_text(&text) {
             return Err(State::Redacted);
         }
         if (text.len() as u64) < len {

@@ -1,10 +1,14 @@
 //! Types, as far as a value's bytes can be understood by them.
 
+use std::sync::OnceLock;
+
 use gimli::{AttributeValue, constants as dw};
 
 use super::debug_file::Slice;
 use super::lazy::Lazy;
+use super::printers::VecShape;
 use super::unit::Die;
+use super::verdict::Verdict;
 
 /// Fields of one struct, or variants of one enum, that are read.
 const MEMBERS_MAX: usize = 4096;
@@ -28,6 +32,10 @@ pub(crate) struct Type {
     pub(crate) kind: Kind,
     parameters: Vec<(&'static str, Reference)>,
     owns: Lazy<bool>,
+    /// Where a `Vec` has its parts, if this is one or has one inside.
+    pub(super) vec: OnceLock<Option<VecShape>>,
+    /// Whether values of the type are hidden.
+    pub(super) hidden: Verdict,
 }
 
 /// The shape of a type.
@@ -56,6 +64,8 @@ pub(crate) struct Field {
     pub(crate) name: &'static str,
     pub(crate) offset: u64,
     pub(crate) line: Option<u32>,
+    /// Whether the name is one of what is hidden.
+    pub(super) hidden: Verdict,
     reference: Option<Reference>,
 }
 
@@ -113,6 +123,8 @@ impl Type {
             kind: Kind::Unknown,
             parameters: Vec::new(),
             owns: Lazy::new(),
+            vec: OnceLock::new(),
+            hidden: Verdict::default(),
         }
     }
 
@@ -186,6 +198,8 @@ impl Type {
             kind,
             parameters: members.parameters,
             owns: Lazy::new(),
+            vec: OnceLock::new(),
+            hidden: Verdict::default(),
         }
     }
 
@@ -363,6 +377,7 @@ fn read_field(die: Die, entry: &gimli::DebuggingInformationEntry<Slice>) -> Fiel
         name: name.unwrap_or(""),
         offset: uint(dw::DW_AT_data_member_location).unwrap_or(0),
         line: uint(dw::DW_AT_decl_line).and_then(|line| u32::try_from(line).ok()),
+        hidden: Verdict::default(),
         reference: entry
             .attr_value(dw::DW_AT_type)
             .and_then(|ty| die.follow(ty))

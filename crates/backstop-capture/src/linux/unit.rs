@@ -3,11 +3,11 @@
 //! A unit that is split off has two halves: the skeleton in the module, which holds
 //! addresses and lines, and the unit in the package, which holds everything else.
 
-use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
 
 use gimli::{AttributeValue, Dwarf, DwarfPackage, UnitOffset, constants as dw};
 
+use super::address_map::AddressMap;
 use super::debug_file::{DebugFile, Slice};
 use super::function::Function;
 use super::lazy::Lazy;
@@ -31,8 +31,8 @@ pub(crate) struct Unit {
     pub(crate) package_missing: bool,
     index: Lazy<Index>,
     lines: Lazy<Option<Lines>>,
-    functions: Mutex<HashMap<usize, Option<&'static Function>>>,
-    types: Mutex<HashMap<usize, &'static Type>>,
+    functions: Mutex<AddressMap<usize, Option<&'static Function>>>,
+    types: Mutex<AddressMap<usize, &'static Type>>,
 }
 
 /// A DIE of a unit.

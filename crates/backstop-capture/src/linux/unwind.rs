@@ -4,8 +4,6 @@
 //! says so. Otherwise it is gone, and a variable in it is shown as lost rather than as
 //! whatever a callee left there.
 
-use std::collections::HashMap;
-use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::{Mutex, MutexGuard, TryLockError};
 
 use gimli::{
@@ -13,6 +11,7 @@ use gimli::{
     UnwindContext, UnwindExpression, UnwindSection, Value,
 };
 
+use super::address_map::AddressMap;
 use super::memory::{Memory, StackCopy};
 use super::module::{Loaded, Module, UnwindTable};
 use super::registers::{self, Registers};
@@ -179,7 +178,7 @@ impl Plain {
 /// Rules that were found, for the modules that were loaded then.
 struct Rules {
     generation: u64,
-    known: Option<HashMap<u64, Rule, BuildHasherDefault<AddressHasher>>>,
+    known: Option<AddressMap<u64, Rule>>,
 }
 
 static RULES: Mutex<Rules> = Mutex::new(Rules {
@@ -220,27 +219,6 @@ fn rule_at(lookup: u64, loaded: &Loaded, reader: &mut Reader) -> Option<Rule> {
         known.insert(lookup, rule);
     }
     Some(rule)
-}
-
-/// Spreads addresses over a table; they are the program's own, so nobody chooses them.
-#[derive(Default)]
-struct AddressHasher(u64);
-
-impl Hasher for AddressHasher {
-    fn finish(&self) -> u64 {
-        self.0
-    }
-
-    fn write(&mut self, bytes: &[u8]) {
-        for byte in bytes {
-            self.write_u64(u64::from(*byte));
-        }
-    }
-
-    fn write_u64(&mut self, address: u64) {
-        const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
-        self.0 = (self.0 ^ address).wrapping_mul(SPREAD).rotate_left(32);
-    }
 }
 
 /// Reads unwind tables.

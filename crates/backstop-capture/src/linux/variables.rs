@@ -7,15 +7,16 @@ use std::sync::Arc;
 use super::call::Calls;
 use super::clock::Clock;
 use super::coroutine::{self, Alive, Coroutine, Open};
-use super::function::{VarDie, declaration};
+use super::frames::Site;
+use super::function::{Described, VarDie};
 use super::location::{Context, Place, locate};
 use super::memory::Memory;
 use super::module::Module;
 use super::render::Renderer;
 use super::ty::Type;
 use super::unwind::Step;
-use super::{Raw, Taken, frames};
-use crate::{Frame, Kind, Origin, Policy, State, Value, Values, Variable, VarsMissing};
+use super::{Raw, Taken};
+use crate::{Kind, Origin, Policy, State, Value, Values, Variable, VarsMissing};
 
 /// Reads the variables of all frames that policy asks for, innermost first.
 pub(super) fn take(
@@ -26,15 +27,7 @@ pub(super) fn take(
     policy: &Policy,
 ) {
     // Opening debug information for the first time is slow and happens once; it is not counted.
-    let sites: Vec<Arc<[Frame]>> = raws
-        .iter()
-        .map(|raw| frames::at(raw.module, raw.lookup))
-        .collect();
-    let wants = |frame: &Frame| policy.values == Values::All || policy.in_app.decide(frame);
-    let wanted: Vec<Vec<bool>> = sites
-        .iter()
-        .map(|site| site.iter().map(wants).collect())
-        .collect();
+    let sites: Vec<Arc<Site>> = raws.iter().map(|raw| Arc::clone(raw.site())).collect();
     let started = Clock::start();
     let mut renderer = Renderer::new(memory, modules, &policy.redaction, &policy.limits);
     let stack = open(steps, raws, &sites, modules, memory);
@@ -43,10 +36,12 @@ pub(super) fn take(
         policy,
         frames_left: policy.limits.frames_with_vars,
     };
-    for (at, physical) in stack.physical.iter().enumerate() {
-        for (level, wanted) in wanted[at].iter().enumerate() {
+    for (at, (physical, site)) in stack.physical.iter().zip(&sites).enumerate() {
+        for (level, frame) in site.frames.iter().enumerate() {
+            let is_wanted =
+                || policy.values == Values::All || site.is_in_app(level, frame, &policy.in_app);
             let taken = match physical {
-                _ if !wanted => Taken::default(),
+                _ if !is_wanted() => Taken::default(),
                 Some(first) => budget.read(&stack, first + level, &mut renderer),
                 None => Taken {
                     missing: Some(VarsMissing::NoDebugInfo),
@@ -68,7 +63,7 @@ struct Stack<'a> {
 fn open<'a>(
     steps: &'a [Step],
     raws: &[Raw],
-    sites: &[Arc<[Frame]>],
+    sites: &'a [Arc<Site>],
     modules: &'a [&'static Module],
     memory: &'a Memory,
 ) -> Stack<'a> {
@@ -79,35 +74,28 @@ fn open<'a>(
     for (at_step, ((step, raw), site)) in steps.iter().zip(raws).zip(sites).enumerate() {
         let module = raw.module;
         let address = step.lookup.wrapping_sub(module.bias);
-        let unit = module.debug().and_then(|debug| debug.unit_at(address));
-        let found = unit.and_then(|unit| Some((unit, unit.function_at(address)?)));
-        let Some((unit, function)) = found else {
+        let Some(code) = &site.code else {
             stack.physical.push(None);
             continue;
         };
         stack.physical.push(Some(stack.levels.len()));
         let cleanup = Rc::new(Alive {
             step,
+            pad: &code.pad,
             modules,
             cleanup: OnceCell::new(),
             claims: RefCell::default(),
         });
-        let mut levels = function.levels(address);
-        levels.reverse();
-        for (at, level) in levels.into_iter().enumerate() {
-            let frame = site.get(at);
-            let name = frame
-                .and_then(|frame| frame.function.as_deref())
-                .unwrap_or("");
+        for (at, level) in code.levels.iter().enumerate() {
+            let frame = site.frames.get(at);
             stack.levels.push(Open {
-                die: level.die,
-                vars: level.blocks.iter().flat_map(|block| &block.vars).collect(),
+                site: level,
                 context: Context {
-                    unit,
+                    unit: code.unit,
                     memory,
                     registers: &step.registers,
                     cfa: step.cfa,
-                    frame_base: function.frame_base,
+                    frame_base: code.function.frame_base,
                     address,
                     bias: module.bias,
                     calls: Calls {
@@ -118,7 +106,6 @@ fn open<'a>(
                     recovered: Cell::new(false),
                 },
                 is_async: frame.is_some_and(|frame| frame.is_async),
-                is_poll: name.ends_with("::poll"),
                 line: frame.and_then(|frame| frame.line),
                 cleanup: Rc::clone(&cleanup),
             });
@@ -136,7 +123,7 @@ struct Budget<'a> {
 
 impl Budget<'_> {
     fn is_spent(&self) -> bool {
-        self.started.elapsed() > self.policy.limits.time
+        self.started.has_passed(self.policy.limits.time)
     }
 
     fn read(&mut self, stack: &Stack<'_>, at: usize, renderer: &mut Renderer<'_>) -> Taken {
@@ -156,7 +143,7 @@ impl Budget<'_> {
         self.frames_left -= 1;
         let coroutine = coroutine::find(&stack.levels, at, renderer);
         let mut taken = Taken::default();
-        for var in &level.vars {
+        for var in &level.site.vars {
             if taken.vars.len() >= self.policy.limits.vars || self.is_spent() {
                 taken.missing = Some(VarsMissing::Limit);
                 return taken;
@@ -168,7 +155,7 @@ impl Budget<'_> {
         if let Some(coroutine) = &coroutine {
             let awaiting = at.checked_sub(1).is_some_and(|inner| {
                 let inner = &stack.levels[inner];
-                inner.is_async || inner.is_poll
+                inner.is_async || inner.site.is_poll
             });
             for saved in coroutine.saved(level.line, awaiting) {
                 add_saved(&mut taken.vars, &saved, coroutine, level, renderer);
@@ -187,12 +174,13 @@ fn read(
     coroutine: Option<&Coroutine>,
     renderer: &mut Renderer<'_>,
 ) -> Option<Variable> {
-    let name = var.die.name()?;
-    if is_temporary(name) {
-        return None;
-    }
-    let ty = var.die.ty();
-    let (_, line) = declaration(var.die);
+    let &Described {
+        name,
+        ty,
+        line,
+        ref hidden,
+    } = var.described();
+    let name = name.filter(|name| !is_temporary(name))?;
     let kind = match coroutine {
         Some(coroutine) if coroutine.is_argument(name) => Kind::Argument,
         _ if var.is_parameter => Kind::Argument,
@@ -210,7 +198,7 @@ fn read(
         raw: Vec::new(),
     };
     let Some(ty) = ty else { return Some(variable) };
-    if renderer.hides(name, ty) {
+    if renderer.hides(name, hidden, ty) {
         variable.state = State::Redacted;
         variable.value = Value::Missing(State::Redacted);
         return Some(variable);
@@ -268,7 +256,7 @@ fn floor(
 /// Marks variables of which one may have been moved into another.
 fn mark_disputed(vars: &mut [Variable], level: &Open<'_>) {
     // Only optimised code moves variables about, or leaves them nowhere.
-    let optimised = level.vars.iter().any(|var| !var.is_at_one_place());
+    let optimised = level.site.is_optimised;
     let unseen: Vec<(String, Option<u32>)> = vars
         .iter()
         .filter(|variable| optimised && variable.kind == Kind::Local)
@@ -350,7 +338,7 @@ fn add_saved(
     }) {
         return;
     }
-    let (value, state) = if renderer.hides(saved.name, saved.ty) {
+    let (value, state) = if renderer.hides(saved.name, saved.hidden, saved.ty) {
         (Value::Missing(State::Redacted), State::Redacted)
     } else {
         let (value, state) = renderer.variable(saved.ty, &saved.place);

@@ -353,7 +353,13 @@ fn another_build_is_loaded_at_the_same_place() {
 fn a_moved_value_is_marked_wherever_the_optimiser_left_it() {
     let workshop = Workshop::open("moved");
     let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/programs/moved.rs");
-    for (name, flags) in [("moved-dev.so", &["-g"][..]), ("moved.so", &["-g", "-O"])] {
+    let symbols = "-Csymbol-mangling-version=v0";
+    for (name, flags) in [
+        ("moved-dev.so", &["-g"][..]),
+        ("moved.so", &["-g", "-O"]),
+        ("moved-newer-dev.so", &["-g", symbols]),
+        ("moved-newer.so", &["-g", "-O", symbols]),
+    ] {
         let library = workshop.compile_from(Path::new(source), name, flags);
         let frames = frames_of(&library);
         let frame = frames

@@ -1,9 +1,11 @@
 //! Variables by name, type and text, and the absence of values.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
+use std::cell::LazyCell;
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, LinkedList, VecDeque};
+use std::ffi::CString;
 use std::hint::black_box;
 use std::rc::Rc;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, LazyLock, Mutex, RwLock};
 
 use backstop_capture::{Policy, State, Variable, snapshot};
 
@@ -88,6 +90,46 @@ fn collections() {
     let vars = vars();
     same_as_debug!(
         vars, list, slice, array, deque, map, set, tree, sorted, empty, nothing
+    );
+}
+
+#[test]
+fn errors_locks_and_lazy_values() {
+    let kind = std::io::Error::from(std::io::ErrorKind::NotFound);
+    let system = std::io::Error::from_raw_os_error(13);
+    let message =
+        std::io::Read::read_exact(&mut &b"x"[..], &mut [0; 9]).expect_err("one byte is too few");
+    let custom = std::io::Error::other(std::fmt::Error);
+    let lazy = LazyLock::new(|| 5_u32);
+    LazyLock::force(&lazy);
+    let cold = LazyLock::new(|| 5_u32);
+    let local = LazyCell::new(|| String::from("made"));
+    LazyCell::force(&local);
+    let lock = Mutex::new(vec![1_u8, 2]);
+    let guard = lock.lock().expect("it is not poisoned");
+    let shared = RwLock::new(String::from("read"));
+    let read = shared.read().expect("it is not poisoned");
+    let linked = LinkedList::from([1_u16, 2, 3]);
+    let zero_at_the_end = CString::new("text").expect("it has no zero");
+    let (from, to, through, full) = (3_u8.., ..5_i8, ..=6, ..);
+    let vars = vars();
+    same_as_debug!(
+        vars,
+        kind,
+        system,
+        message,
+        custom,
+        lazy,
+        cold,
+        local,
+        guard,
+        read,
+        linked,
+        zero_at_the_end,
+        from,
+        to,
+        through,
+        full
     );
 }
 
