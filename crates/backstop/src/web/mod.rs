@@ -10,6 +10,7 @@ mod caught;
 mod debugger;
 mod explain;
 pub mod extract;
+mod facts;
 mod failure;
 mod function;
 mod handlers;
@@ -31,8 +32,8 @@ pub use blueprint::Blueprint;
 pub use carried::{Propagated, attach};
 pub use caught::{Catch, Caught, Exact, FromFailure};
 pub use explain::Explanation;
+pub(crate) use facts::RequestFacts;
 pub use failure::Failure;
-pub(crate) use failure::RequestFacts;
 pub use function::{AfterHook, AfterOutcome, BeforeHook, BeforeOutcome, ErrorHandler};
 #[doc(hidden)]
 pub use handlers::Lookup;

@@ -16,7 +16,8 @@ use http::{HeaderValue, StatusCode};
 
 use crate::panic::{self, Catching};
 use crate::web::carried::{Carried, Propagated, ready_response};
-use crate::web::failure::{Failure, REQUEST_ID, RequestFacts};
+use crate::web::facts::{REQUEST_ID, RequestFacts};
+use crate::web::failure::Failure;
 use crate::web::function::Boxed;
 use crate::web::handlers::{Table, find};
 use crate::web::layer::{Core, Handler, Listener, Place};
@@ -126,7 +127,8 @@ fn decide(
             }
             None => {
                 if is_ready_page(place, facts, &response) {
-                    return Step::Send(Settled::answered(ready_page(place, facts, response)));
+                    let page = place.core.ready_pages.dress(response, facts.accept());
+                    return Step::Send(Settled::answered(page));
                 }
                 let status = response.status();
                 match bare_error(place, response, cx) {
@@ -144,7 +146,7 @@ fn decide(
         // Routing failed before a blueprint was known.
         failure.blueprint = None;
     }
-    if let Some(error) = failure.error.downcast_ref::<HttpError>()
+    if let Some(error) = failure.error.http()
         && error.status_code().is_none()
         && let Some(response) = ready_response(error)
         // A redirect is never trapped.
@@ -178,8 +180,9 @@ pub(crate) fn answered(
     cx: &mut Context<'_>,
 ) -> Step {
     let facts = Arc::clone(&question.failure.request);
-    let step = conclude(place, question, outcome);
-    guarded(step, place, &facts, cx)
+    let step = guarded(conclude(place, question, outcome), place, &facts, cx);
+    facts.recycle();
+    step
 }
 
 fn conclude(place: &Place, question: Question, outcome: Result<Response, Error>) -> Step {
@@ -389,20 +392,6 @@ fn is_ready_page(place: &Place, facts: &RequestFacts, response: &Response) -> bo
         && !response.headers().contains_key(CONTENT_TYPE)
 }
 
-fn ready_page(place: &Place, facts: &RequestFacts, mut response: Response) -> Response {
-    let negotiates = place.core.switches.negotiates;
-    let format = if negotiates {
-        facts.format()
-    } else {
-        Format::Html
-    };
-    place.core.ready_pages.dress(&mut response, format);
-    if negotiates {
-        vary(&mut response);
-    }
-    response
-}
-
 /// A cache must not give the page of one client to another.
 fn vary(response: &mut Response) {
     let accept = HeaderValue::from_static("accept");
@@ -558,7 +547,7 @@ fn is_server_error(failure: &Failure) -> bool {
 fn page(failure: &Failure, noted: bool) -> Response {
     let core = &failure.core;
     let made;
-    let error = match failure.error.downcast_ref::<HttpError>() {
+    let error = match failure.error.http() {
         Some(error) => error,
         None => match failure.error.as_http() {
             Some(error) => {
