@@ -211,19 +211,19 @@ fn median(mut values: Vec<u64>) -> u64 {
 fn compare(
     what: &str,
     runtime: &Runtime,
-    plain: (&mut Server, &str),
-    ours: (&mut Server, &str),
+    (plain, plain_path): (&mut Server, &str),
+    (ours, our_path): (&mut Server, &str),
     target: Option<f64>,
 ) -> io::Result<()> {
     let mut pairs = (Vec::new(), Vec::new());
     for round in 0..ROUNDS {
         let plain_first = round % 2 == 0;
         if plain_first {
-            pairs.0.push(plain.0.block(runtime, plain.1)?);
+            pairs.0.push(plain.block(runtime, plain_path)?);
         }
-        pairs.1.push(ours.0.block(runtime, ours.1)?);
+        pairs.1.push(ours.block(runtime, our_path)?);
         if !plain_first {
-            pairs.0.push(plain.0.block(runtime, plain.1)?);
+            pairs.0.push(plain.block(runtime, plain_path)?);
         }
     }
     let mut ratios: Vec<f64> = pairs

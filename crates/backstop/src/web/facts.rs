@@ -10,6 +10,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
+use axum::body::HttpBody;
 use axum::extract::{ConnectInfo, MatchedPath, Request};
 use http::header::ACCEPT;
 use http::request::Parts;
@@ -40,6 +41,20 @@ pub(crate) struct RequestFacts {
     id: OnceLock<String>,
     /// That the client left has been logged.
     abandoned: AtomicBool,
+    /// The same, for whoever reads the body.
+    departure: Option<Departure>,
+}
+
+/// Whether the log has it that a client left while it sent its request: in the extensions of a
+/// request whose body is still to come.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Departure(Arc<AtomicBool>);
+
+impl Departure {
+    /// Notes that the client left.
+    pub(crate) fn note(&self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
 }
 
 /// A header in the text.
@@ -90,6 +105,9 @@ impl RequestFacts {
         self.client_address = extensions
             .get::<ConnectInfo<SocketAddr>>()
             .map(|ConnectInfo(address)| address.ip());
+        if !request.body().is_end_stream() {
+            self.departure = extensions.get::<Departure>().cloned();
+        }
     }
 
     /// Keeps the memory for a later request, unless somebody still looks at this one.
@@ -120,6 +138,7 @@ impl RequestFacts {
         self.extensions = None;
         self.id.take();
         *self.abandoned.get_mut() = false;
+        self.departure = None;
     }
 
     /// The same request as one whose address was not even looked up.
@@ -138,7 +157,9 @@ impl RequestFacts {
 
     /// Notes that the client left; tells whether that is news.
     pub(crate) fn abandon(&self) -> bool {
-        !self.abandoned.swap(true, Ordering::Relaxed)
+        let departed = self.departure.as_ref();
+        !departed.is_some_and(|departure| departure.0.load(Ordering::Relaxed))
+            && !self.abandoned.swap(true, Ordering::Relaxed)
     }
 
     pub(crate) fn is_routed(&self) -> bool {
@@ -360,6 +381,19 @@ mod tests {
         assert!(facts.headers().is_empty() && facts.parts().extensions.is_empty());
         assert_ne!(facts.id(), "r1");
         assert!(facts.abandon());
+    }
+
+    #[test]
+    fn a_client_that_left_while_it_sent_is_not_told_of_again() {
+        let departure = Departure::default();
+        let request = || {
+            let request = Request::post("/").extension(departure.clone());
+            request.body(Body::from("the first half")).unwrap()
+        };
+        assert!(RequestFacts::of(&request(), false).abandon());
+        let facts = RequestFacts::of(&request(), false);
+        departure.note();
+        assert!(!facts.abandon());
     }
 
     #[test]

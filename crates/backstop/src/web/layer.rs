@@ -170,10 +170,7 @@ pub(crate) struct PlaceFuture {
     state: State,
 }
 
-#[expect(
-    clippy::large_enum_variant,
-    reason = "the large ones are the common ones; a box would cost every request"
-)]
+/// How far it is.
 enum State {
     /// Nobody has looked at it.
     Arrived(Option<Request>),
@@ -241,11 +238,13 @@ impl PlaceFuture {
         }
     }
 
+    /// The place whose handlers and hooks have a part in the request.
+    fn place(&self) -> &Arc<Place> {
+        place_of(&self.wrapped, self.refuses)
+    }
+
     fn turn(&mut self, cx: &mut Context<'_>) -> Turn {
-        let place = match self.refuses {
-            true => self.wrapped.place.unrouted(),
-            false => &self.wrapped.place,
-        };
+        let place = place_of(&self.wrapped, self.refuses);
         match &mut self.state {
             State::Arrived(_) => self.begin(cx),
             State::View(view, facts) => {
@@ -279,6 +278,13 @@ impl PlaceFuture {
     }
 }
 
+fn place_of(wrapped: &Wrapped, refuses: bool) -> &Arc<Place> {
+    match refuses {
+        true => wrapped.place.unrouted(),
+        false => &wrapped.place,
+    }
+}
+
 /// What is to be done after a view has ended, not well.
 fn decided(
     place: &Place,
@@ -298,16 +304,23 @@ impl Future for PlaceFuture {
     type Output = Result<Response, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut turn = self.turn(cx);
         loop {
-            match self.turn(cx) {
+            turn = match turn {
                 Turn::Pending => return Poll::Pending,
                 Turn::Answered(response) => return Poll::Ready(Ok(response)),
                 Turn::Decided(Step::Send(settled)) => return Poll::Ready(Ok(settled.response)),
+                // Most handlers do not wait either.
                 Turn::Decided(Step::Ask(call, question)) => {
-                    self.state = State::Asking(Catching(call), Some(question));
+                    let mut call = Catching(call);
+                    let Poll::Ready(outcome) = Pin::new(&mut call).poll(cx) else {
+                        self.state = State::Asking(call, Some(question));
+                        return Poll::Pending;
+                    };
+                    Turn::Decided(answered(self.place(), question, outcome, cx))
                 }
-                Turn::Again => {}
-            }
+                Turn::Again => self.turn(cx),
+            };
         }
     }
 }

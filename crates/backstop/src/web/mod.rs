@@ -1,7 +1,8 @@
 //! Flask's error handling for axum.
 //!
 //! Reading order: `app` and `blueprint` (registering), `caught` and `function` (what a handler
-//! is), `handlers` (which one answers), `layer` (the way of a request), `respond` (what happens to an error), `page`.
+//! is), `handlers` (which one answers), `layer` (the way of a request), `facts` (what is kept of it),
+//! `respond` (what happens to an error), `page`.
 
 mod app;
 mod blueprint;

@@ -176,9 +176,20 @@ fn decide(
 pub(crate) fn answered(
     place: &Place,
     question: Question,
-    outcome: Result<Response, Error>,
+    mut outcome: Result<Response, Error>,
     cx: &mut Context<'_>,
 ) -> Step {
+    if question.wrapped.is_none()
+        && !is_noteworthy(&question.failure)
+        && let Ok(response) = outcome
+    {
+        if response.extensions().is_empty() && stream::is_whole(&response) {
+            // Nearly every answer of a handler, at once.
+            question.failure.request.recycle();
+            return Step::Send(Settled::answered(response));
+        }
+        outcome = Ok(response);
+    }
     let facts = Arc::clone(&question.failure.request);
     let step = guarded(conclude(place, question, outcome), place, &facts, cx);
     facts.recycle();
@@ -535,6 +546,11 @@ fn note_server_error(failure: &Failure) -> bool {
     call(&failure.core.reporters, failure);
     log::unhandled(failure);
     true
+}
+
+/// Tells whether an error is told of although a handler answers it.
+fn is_noteworthy(failure: &Failure) -> bool {
+    failure.error.panic().is_some() || is_server_error(failure)
 }
 
 /// Tells whether an HTTP error is one that is logged and reported.
