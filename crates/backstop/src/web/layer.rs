@@ -238,13 +238,11 @@ impl PlaceFuture {
         }
     }
 
-    /// The place whose handlers and hooks have a part in the request.
-    fn place(&self) -> &Arc<Place> {
-        place_of(&self.wrapped, self.refuses)
-    }
-
     fn turn(&mut self, cx: &mut Context<'_>) -> Turn {
-        let place = place_of(&self.wrapped, self.refuses);
+        let place = match self.refuses {
+            true => self.wrapped.place.unrouted(),
+            false => &self.wrapped.place,
+        };
         match &mut self.state {
             State::Arrived(_) => self.begin(cx),
             State::View(view, facts) => {
@@ -278,13 +276,6 @@ impl PlaceFuture {
     }
 }
 
-fn place_of(wrapped: &Wrapped, refuses: bool) -> &Arc<Place> {
-    match refuses {
-        true => wrapped.place.unrouted(),
-        false => &wrapped.place,
-    }
-}
-
 /// What is to be done after a view has ended, not well.
 fn decided(
     place: &Place,
@@ -304,23 +295,16 @@ impl Future for PlaceFuture {
     type Output = Result<Response, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let mut turn = self.turn(cx);
         loop {
-            turn = match turn {
+            match self.turn(cx) {
                 Turn::Pending => return Poll::Pending,
                 Turn::Answered(response) => return Poll::Ready(Ok(response)),
                 Turn::Decided(Step::Send(settled)) => return Poll::Ready(Ok(settled.response)),
-                // Most handlers do not wait either.
                 Turn::Decided(Step::Ask(call, question)) => {
-                    let mut call = Catching(call);
-                    let Poll::Ready(outcome) = Pin::new(&mut call).poll(cx) else {
-                        self.state = State::Asking(call, Some(question));
-                        return Poll::Pending;
-                    };
-                    Turn::Decided(answered(self.place(), question, outcome, cx))
+                    self.state = State::Asking(Catching(call), Some(question));
                 }
-                Turn::Again => self.turn(cx),
-            };
+                Turn::Again => {}
+            }
         }
     }
 }

@@ -121,16 +121,9 @@ const RANGES_MAX: usize = 32;
 /// The default pages of routing errors, where nothing but the form depends on the request.
 #[derive(Debug)]
 pub(crate) struct ReadyPages {
-    pages: [[ReadyPage; 3]; 2],
+    pages: [[Bytes; 3]; 2],
     /// The form is chosen by `Accept`.
     negotiates: bool,
-}
-
-/// A default page as it is sent.
-#[derive(Debug)]
-struct ReadyPage {
-    headers: HeaderMap,
-    body: Bytes,
 }
 
 impl ReadyPages {
@@ -138,65 +131,49 @@ impl ReadyPages {
     pub(crate) const CODES: [u16; 2] = [404, 405];
 
     pub(crate) fn new(negotiates: bool) -> Self {
-        let page = |code, format: Format| {
-            let error = &HttpError::new(code);
-            let page = Page {
-                error,
-                format,
-                request_id: None,
-                with_detail: false,
-            };
-            let body = Bytes::from(page.body());
-            let mut headers = HeaderMap::new();
-            headers.insert(CONTENT_TYPE, format.content_type());
-            if negotiates {
-                headers.insert(VARY, HeaderValue::from_static("accept"));
-            }
-            ReadyPage { headers, body }
-        };
-        Self {
-            pages: Self::CODES.map(|code| {
-                [Format::Html, Format::Problem, Format::Text].map(|format| page(code, format))
-            }),
-            negotiates,
-        }
+        let pages = Self::CODES.map(|code| {
+            [Format::Html, Format::Problem, Format::Text].map(|format| {
+                let error = &HttpError::new(code);
+                let page = Page {
+                    error,
+                    format,
+                    request_id: None,
+                    with_detail: false,
+                };
+                Bytes::from(page.body())
+            })
+        });
+        Self { pages, negotiates }
     }
 
-    /// The page of a response that has no body, in a form that the client likes.
+    /// Makes the page of a response that has no body, in a form that the client likes.
     pub(crate) fn dress<'a>(
         &self,
-        mut response: Response,
+        response: &mut Response,
         accept: impl Iterator<Item = &'a [u8]>,
-    ) -> Response {
+    ) {
         let code = response.status().as_u16();
         let Some(number) = Self::CODES.iter().position(|known| *known == code) else {
-            return response;
+            return;
         };
         let format = match self.negotiates {
             true => format_of(accept),
             false => Format::Html,
         };
-        let page = &self.pages[number][match format {
+        let page = self.pages[number][match format {
             Format::Html => 0,
             Format::Problem => 1,
             Format::Text => 2,
-        }];
-        *response.body_mut() = Body::from(page.body.clone());
+        }]
+        .clone();
+        *response.body_mut() = Body::from(page);
         let headers = response.headers_mut();
         headers.remove(CONTENT_LENGTH);
-        if headers.is_empty() {
-            *headers = page.headers.clone();
-            return response;
+        headers.insert(CONTENT_TYPE, format.content_type());
+        if self.negotiates {
+            // A cache must not give the page of one client to another.
+            headers.append(VARY, HeaderValue::from_static("accept"));
         }
-        for (name, value) in &page.headers {
-            // A cache must not give the page of one client to another, whatever else it looks at.
-            if name == VARY {
-                headers.append(name, value.clone());
-            } else {
-                headers.insert(name, value.clone());
-            }
-        }
-        response
     }
 }
 

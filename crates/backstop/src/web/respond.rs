@@ -127,8 +127,9 @@ fn decide(
             }
             None => {
                 if is_ready_page(place, facts, &response) {
-                    let page = place.core.ready_pages.dress(response, facts.accept());
-                    return Step::Send(Settled::answered(page));
+                    let pages = &place.core.ready_pages;
+                    pages.dress(&mut response, facts.accept());
+                    return Step::Send(Settled::answered(response));
                 }
                 let status = response.status();
                 match bare_error(place, response, cx) {
