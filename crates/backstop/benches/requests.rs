@@ -2,18 +2,22 @@
 //!
 //! `cargo bench -p backstop --bench requests`
 //!
-//! Each server runs on a thread of its own, and the time is that thread's own (scheduler
-//! accounting, the kernel's share included), so other work on the machine disturbs little.
-//! The servers take turns in short rounds, each round begins with the other one, and what is
-//! printed is the median of the rounds' ratios, with the quartiles beside it.
+//! Clients and servers share one thread, so that nobody waits for the scheduler: the clients write
+//! a request on each connection, the servers' runtime runs until all are answered, and then the
+//! clients read.
+//! Only the middle is measured: what the thread spends in the server, the kernel's share of its
+//! reading and writing included.
+//! Both servers are served by the same few lines, as `axum::serve` does it.
+//!
+//! The servers take turns in short blocks of which the median counts, each round begins with the
+//! other one, and what is printed is the median of the rounds' ratios, with the quartiles beside it.
 //!
 //! A row "against itself" has plain axum on both sides: it says how exact the others are.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::path::PathBuf;
-use std::sync::mpsc;
-use std::thread;
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use axum::Router;
@@ -22,12 +26,17 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use backstop::report::{Client, Collector, Tracker};
 use backstop::{App, Caught, Error, HttpError, Kind, Result, http_error};
+use hyper::server::conn::http1;
+use hyper::service::{Service, service_fn};
+use hyper_util::rt::TokioIo;
+use hyper_util::service::TowerToHyperService;
+use tokio::runtime::Runtime;
 
-/// Connections that are kept busy at once.
+/// Connections of each server, each with a request in every batch.
 const CONNECTIONS: usize = 8;
-/// Requests of one round on each connection.
-const REQUESTS: usize = 200;
-const ROUNDS: usize = 61;
+/// Batches that one server answers before it is the other one's turn.
+const BATCHES: usize = 41;
+const ROUNDS: usize = 201;
 
 // Below 500: from there on errors are also logged and reported, which is measured for itself.
 http_error!(pub struct OutOfStock(409, "Out of stock."));
@@ -103,81 +112,74 @@ fn with_backstop() -> Router {
         .expect("nothing is refused")
 }
 
-/// A server on a thread of its own.
+/// A server with a few clients.
 struct Server {
-    address: SocketAddr,
-    /// Where the kernel tells how long the thread ran.
-    schedstat: PathBuf,
+    clients: Vec<TcpStream>,
+    /// Requests that reached the router.
+    served: Arc<AtomicUsize>,
 }
 
 impl Server {
-    fn start(router: Router) -> io::Result<Self> {
-        let (tell, told) = mpsc::channel();
-        thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()
-                .expect("a runtime starts");
-            runtime.block_on(async {
-                let listener = tokio::net::TcpListener::bind("127.0.0.1:0")
-                    .await
-                    .expect("a free port");
-                let thread = std::fs::read_link("/proc/thread-self").expect("Linux");
-                let address = listener.local_addr().expect("an address");
-                tell.send((address, thread)).expect("the bench waits");
-                axum::serve(listener, router)
-                    .await
-                    .expect("the server runs");
+    fn start(runtime: &Runtime, router: Router) -> io::Result<Self> {
+        let served = Arc::new(AtomicUsize::new(0));
+        // As `axum::serve` does it: once, and not for every request.
+        let router = router.with_state(());
+        let listener = std::net::TcpListener::bind("127.0.0.1:0")?;
+        let mut clients = Vec::new();
+        for _ in 0..CONNECTIONS {
+            let client = TcpStream::connect(listener.local_addr()?)?;
+            client.set_nodelay(true)?;
+            clients.push(client);
+            let (stream, _) = listener.accept()?;
+            stream.set_nodelay(true)?;
+            stream.set_nonblocking(true)?;
+            let routes = TowerToHyperService::new(router.clone());
+            let counter = Arc::clone(&served);
+            let service = service_fn(move |request| {
+                counter.fetch_add(1, Ordering::Relaxed);
+                routes.call(request)
             });
-        });
-        let (address, thread) = told.recv().map_err(io::Error::other)?;
-        Ok(Self {
-            address,
-            schedstat: PathBuf::from("/proc").join(thread).join("schedstat"),
-        })
+            runtime.spawn(async move {
+                let stream = TokioIo::new(tokio::net::TcpStream::from_std(stream)?);
+                let served = http1::Builder::new().serve_connection(stream, service);
+                served.with_upgrades().await.map_err(io::Error::other)
+            });
+        }
+        Ok(Self { clients, served })
     }
 
-    fn cpu_ns(&self) -> io::Result<u64> {
-        let text = std::fs::read_to_string(&self.schedstat)?;
-        let first = text.split(' ').next().unwrap_or_default();
-        first.trim().parse().map_err(io::Error::other)
-    }
-
-    /// Sends the requests of one round and returns the thread's nanoseconds per request.
-    fn round(&self, path: &str) -> io::Result<u64> {
+    /// Lets each connection answer a request, and returns the nanoseconds for each.
+    fn batch(&mut self, runtime: &Runtime, path: &str, buffer: &mut [u8]) -> io::Result<u64> {
         let request = format!(
             "GET {path} HTTP/1.1\r\nHost: localhost\r\nUser-Agent: bench\r\nAccept: */*\r\n\r\n"
         );
-        let mut streams = Vec::new();
-        for _ in 0..CONNECTIONS {
-            let stream = TcpStream::connect(self.address)?;
-            stream.set_nodelay(true)?;
-            streams.push(stream);
+        for client in &mut self.clients {
+            client.write_all(request.as_bytes())?;
         }
+        let wanted = self.served.load(Ordering::Relaxed) + CONNECTIONS;
+        let start = Instant::now();
+        runtime.block_on(async {
+            while self.served.load(Ordering::Relaxed) < wanted {
+                tokio::task::yield_now().await;
+            }
+        });
+        let spent = start.elapsed().as_nanos() as u64;
+        for client in &mut self.clients {
+            read_response(client, buffer)?;
+        }
+        Ok(spent / CONNECTIONS as u64)
+    }
+
+    /// The median of some batches.
+    fn block(&mut self, runtime: &Runtime, path: &str) -> io::Result<u64> {
         let mut buffer = vec![0; 64 * 1024];
-        let mut length = 0;
-        for stream in &mut streams {
-            stream.write_all(request.as_bytes())?;
-            length = response_length(stream, &mut buffer)?;
-        }
-        let before = self.cpu_ns()?;
-        for _ in 0..REQUESTS {
-            for stream in &mut streams {
-                stream.write_all(request.as_bytes())?;
-            }
-            for stream in &mut streams {
-                stream.read_exact(&mut buffer[..length])?;
-            }
-        }
-        let spent = self.cpu_ns()? - before;
-        Ok(spent / (CONNECTIONS * REQUESTS) as u64)
+        let batches = (0..BATCHES).map(|_| self.batch(runtime, path, &mut buffer));
+        Ok(median(batches.collect::<io::Result<_>>()?))
     }
 }
 
-/// Reads one response with a `Content-Length` and returns its length. All responses to one request
-/// are of one length, so that a round need not look into them: a slow client would let the server
-/// sleep and wake up more often, and that would be measured.
-fn response_length(stream: &mut TcpStream, buffer: &mut [u8]) -> io::Result<usize> {
+/// Reads one response with a `Content-Length`.
+fn read_response(stream: &mut TcpStream, buffer: &mut [u8]) -> io::Result<()> {
     let mut length = 0;
     loop {
         let read = stream.read(&mut buffer[length..])?;
@@ -195,7 +197,7 @@ fn response_length(stream: &mut TcpStream, buffer: &mut [u8]) -> io::Result<usiz
             .find_map(|line| line.strip_prefix("content-length: ")?.parse().ok())
             .unwrap_or_default();
         if length >= end + 4 + body {
-            return Ok(length);
+            return Ok(());
         }
     }
 }
@@ -208,19 +210,20 @@ fn median(mut values: Vec<u64>) -> u64 {
 /// Rounds in turn, so that whatever else the machine does hits both alike.
 fn compare(
     what: &str,
-    plain: (&Server, &str),
-    ours: (&Server, &str),
+    runtime: &Runtime,
+    (plain, plain_path): (&mut Server, &str),
+    (ours, our_path): (&mut Server, &str),
     target: Option<f64>,
 ) -> io::Result<()> {
     let mut pairs = (Vec::new(), Vec::new());
     for round in 0..ROUNDS {
         let plain_first = round % 2 == 0;
         if plain_first {
-            pairs.0.push(plain.0.round(plain.1)?);
+            pairs.0.push(plain.block(runtime, plain_path)?);
         }
-        pairs.1.push(ours.0.round(ours.1)?);
+        pairs.1.push(ours.block(runtime, our_path)?);
         if !plain_first {
-            pairs.0.push(plain.0.round(plain.1)?);
+            pairs.0.push(plain.block(runtime, plain_path)?);
         }
     }
     let mut ratios: Vec<f64> = pairs
@@ -274,41 +277,48 @@ fn lookup() {
 
 fn main() -> io::Result<()> {
     lookup();
-    let axum = Server::start(plain())?;
-    let again = Server::start(plain())?;
-    let page = Server::start(plain_with_page())?;
-    let ours = Server::start(with_backstop())?;
+    let runtime = &tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    let axum = &mut Server::start(runtime, plain())?;
+    let again = &mut Server::start(runtime, plain())?;
+    let page = &mut Server::start(runtime, plain_with_page())?;
+    let ours = &mut Server::start(runtime, with_backstop())?;
     println!(
         "{:<40} {:>10} {:>10}",
         "CPU of the server per request", "axum", "backstop"
     );
     compare(
         "200, plain axum against itself",
-        (&axum, "/"),
-        (&again, "/"),
+        runtime,
+        (axum, "/"),
+        (again, "/"),
         None,
     )?;
-    compare("200", (&axum, "/"), (&ours, "/"), Some(1.03))?;
+    compare("200", runtime, (axum, "/"), (ours, "/"), Some(1.03))?;
     compare(
         "404, default page: empty in axum",
-        (&axum, "/none"),
-        (&ours, "/none"),
+        runtime,
+        (axum, "/none"),
+        (ours, "/none"),
         Some(1.10),
     )?;
     compare(
         "404, default page: the same in axum",
-        (&page, "/none"),
-        (&ours, "/none"),
-        None,
+        runtime,
+        (page, "/none"),
+        (ours, "/none"),
+        Some(1.10),
     )?;
     compare(
         "handled typed error",
-        (&axum, "/full"),
-        (&ours, "/full"),
+        runtime,
+        (axum, "/full"),
+        (ours, "/full"),
         Some(1.10),
     )?;
     let broken = (0..ROUNDS / 4)
-        .map(|_| ours.round("/broken"))
+        .map(|_| ours.block(runtime, "/broken"))
         .collect::<io::Result<Vec<u64>>>()?;
     println!(
         "{:<40} {:>10} {:>7.2} µs   (target 60)",

@@ -6,6 +6,8 @@
 //! [`Config::warnings`], so a misspelt setting does not vanish silently.
 //! A block `FLASK:` or `BACKSTOP:` at the top of a file is unwrapped.
 
+mod error;
+mod file;
 mod yaml;
 
 use std::fmt;
@@ -15,6 +17,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+pub use self::error::{ConfigError, ConfigErrorKind};
+pub use self::file::{Format, value_of_yaml};
+use self::file::{describe, parse, read, top_level};
 use crate::report::scrub;
 
 /// A JSON object whose keys keep their order.
@@ -22,9 +27,6 @@ pub type Object = serde_json::Map<String, Value>;
 
 /// Blocks of a file whose content belongs to the top level.
 const BLOCKS: [&str; 2] = ["FLASK", "BACKSTOP"];
-
-/// Larger files are no settings: reading one would only fill the memory.
-const FILE_BYTES_MAX: u64 = 4 * 1024 * 1024;
 
 /// Deeper nesting by `__` in a variable's name is a mistake.
 const NESTING_MAX: usize = 16;
@@ -85,18 +87,6 @@ fn known() -> [(&'static str, Value); 24] {
 pub struct Config {
     values: Object,
     warnings: Vec<String>,
-}
-
-/// The languages of configuration files.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum Format {
-    /// YAML, with the words of YAML 1.1 (`yes`, `off`, …) as flags.
-    Yaml,
-    /// JSON.
-    Json,
-    /// TOML.
-    Toml,
 }
 
 /// How [`Config::namespace_with`] names what it returns.
@@ -458,22 +448,6 @@ impl fmt::Debug for Config {
     }
 }
 
-impl Format {
-    fn of(path: &Path) -> Result<Format, ConfigError> {
-        let extension = path.extension().and_then(|extension| extension.to_str());
-        match extension.map(str::to_ascii_lowercase).as_deref() {
-            Some("yaml" | "yml") => Ok(Format::Yaml),
-            Some("json") => Ok(Format::Json),
-            Some("toml") => Ok(Format::Toml),
-            _ => Err(ConfigError::new(
-                ConfigErrorKind::Format,
-                format!("cannot tell the language of {}", path.display()),
-            )
-            .hint("name it .yaml, .json or .toml, or read it yourself and call load_str")),
-        }
-    }
-}
-
 /// Flask takes a key if it equals its upper case and has at least one letter.
 fn is_upper_case(key: &str) -> bool {
     key.chars().any(char::is_uppercase) && !key.chars().any(char::is_lowercase)
@@ -522,105 +496,6 @@ fn insert_at(object: &mut Object, path: &[&str], value: Value) -> bool {
     true
 }
 
-fn read(path: &Path) -> Result<String, ConfigError> {
-    let failed = |error: std::io::Error| {
-        let kind = match error.kind() {
-            std::io::ErrorKind::NotFound => ConfigErrorKind::Missing,
-            _ => ConfigErrorKind::Unreadable,
-        };
-        ConfigError::new(kind, format!("cannot read {}: {error}", path.display()))
-    };
-    let length = std::fs::metadata(path).map_err(failed)?.len();
-    if length > FILE_BYTES_MAX {
-        let message = format!(
-            "{} has {length} bytes, more than the {FILE_BYTES_MAX} that a configuration may have",
-            path.display()
-        );
-        return Err(ConfigError::new(ConfigErrorKind::Unreadable, message));
-    }
-    std::fs::read_to_string(path).map_err(failed)
-}
-
-/// Reads one YAML document by the rules of configuration files, as a value.
-///
-/// The words and numbers are those of YAML 1.1, as PyYAML's `safe_load` reads them (`1:30` is
-/// ninety), except that dates, `.inf` and `.nan` stay text.
-///
-/// # Errors
-///
-/// [`ConfigErrorKind::Syntax`], with line and column: malformed YAML, a second document, a key that
-/// stands twice, a tag that is no plain type, too many values.
-///
-/// # Example
-///
-/// ```
-/// let value = backstop::config::value_of_yaml("listen: 127.0.0.1:9000\nquiet: yes\n")?;
-/// assert_eq!(value, serde_json::json!({"listen": "127.0.0.1:9000", "quiet": true}));
-/// # Ok::<(), backstop::config::ConfigError>(())
-/// ```
-pub fn value_of_yaml(text: &str) -> Result<Value, ConfigError> {
-    parse(text, Format::Yaml)
-}
-
-fn parse(text: &str, format: Format) -> Result<Value, ConfigError> {
-    let syntax = |message: String| ConfigError::new(ConfigErrorKind::Syntax, message);
-    match format {
-        Format::Yaml => {
-            yaml::read(text).map_err(|error| syntax(format!("malformed YAML: {error}")))
-        }
-        Format::Json => {
-            serde_json::from_str(text).map_err(|error| syntax(format!("malformed JSON: {error}")))
-        }
-        Format::Toml => text
-            .parse::<toml::Table>()
-            .map(|table| from_toml(toml::Value::Table(table)))
-            .map_err(|error| syntax(format!("malformed TOML: {}", error.message()))),
-    }
-}
-
-/// TOML has dates and `inf` and `nan`, which become text, and otherwise what JSON has.
-fn from_toml(value: toml::Value) -> Value {
-    match value {
-        toml::Value::String(text) => Value::String(text),
-        toml::Value::Integer(number) => number.into(),
-        toml::Value::Float(number) if !number.is_finite() => Value::String(number.to_string()),
-        toml::Value::Float(number) => number.into(),
-        toml::Value::Boolean(on) => Value::Bool(on),
-        toml::Value::Datetime(time) => Value::String(time.to_string()),
-        toml::Value::Array(items) => items.into_iter().map(from_toml).collect(),
-        toml::Value::Table(table) => table
-            .into_iter()
-            .map(|(key, value)| (key, from_toml(value)))
-            .collect(),
-    }
-}
-
-fn top_level(value: Value) -> Result<Option<Object>, ConfigError> {
-    match value {
-        Value::Object(object) => Ok(Some(object)),
-        Value::Null => Ok(None),
-        other => Err(ConfigError::new(
-            ConfigErrorKind::Shape,
-            format!(
-                "the top level must be a mapping, but is {}",
-                describe(&other)
-            ),
-        )
-        .hint("write settings as KEY: value")),
-    }
-}
-
-fn describe(value: &Value) -> &'static str {
-    match value {
-        Value::Null => "null",
-        Value::Bool(_) => "a flag",
-        Value::Number(_) => "a number",
-        Value::String(_) => "text",
-        Value::Array(_) => "a list",
-        Value::Object(_) => "a mapping",
-    }
-}
-
 /// `alloc::string::String` reads as `String`, also inside `Vec<…>`.
 fn short_type_name(name: &str) -> String {
     name.split_inclusive(['<', '>', ',', ' ', '(', ')'])
@@ -658,85 +533,6 @@ fn one_slip_apart(left: &[u8], right: &[u8]) -> bool {
         _ => false,
     }
 }
-
-/// A configuration could not be loaded or read.
-#[derive(Debug)]
-pub struct ConfigError(Box<Repr>);
-
-#[derive(Debug)]
-struct Repr {
-    kind: ConfigErrorKind,
-    file: Option<PathBuf>,
-    message: String,
-    hint: Option<&'static str>,
-}
-
-/// Why a configuration could not be loaded or read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum ConfigErrorKind {
-    /// The file does not exist.
-    Missing,
-    /// The file cannot be read.
-    Unreadable,
-    /// The file's name does not tell its language.
-    Format,
-    /// The text is malformed.
-    Syntax,
-    /// The text is well formed but is no mapping where it has to be one.
-    Shape,
-    /// A value is not of the type that was asked for.
-    Value,
-    /// The environment variable that should name a file is not set.
-    Variable,
-}
-
-impl ConfigError {
-    /// A value that cannot be used, in words.
-    #[cfg(feature = "web")]
-    pub(crate) fn of_value(message: String) -> Self {
-        Self::new(ConfigErrorKind::Value, message)
-    }
-
-    fn new(kind: ConfigErrorKind, message: String) -> ConfigError {
-        ConfigError(Box::new(Repr {
-            kind,
-            file: None,
-            message,
-            hint: None,
-        }))
-    }
-
-    fn hint(mut self, hint: &'static str) -> ConfigError {
-        self.0.hint = Some(hint);
-        self
-    }
-
-    fn within(mut self, file: &Path) -> ConfigError {
-        self.0.file = Some(file.to_owned());
-        self
-    }
-
-    /// Returns why it failed.
-    pub fn kind(&self) -> ConfigErrorKind {
-        self.0.kind
-    }
-}
-
-impl fmt::Display for ConfigError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        if let Some(file) = &self.0.file {
-            write!(f, "{}: ", file.display())?;
-        }
-        f.write_str(&self.0.message)?;
-        match self.0.hint {
-            Some(hint) => write!(f, "; {hint}"),
-            None => Ok(()),
-        }
-    }
-}
-
-impl std::error::Error for ConfigError {}
 
 #[cfg(test)]
 mod tests {
@@ -866,10 +662,11 @@ mod tests {
     #[test]
     fn toml_and_its_dates() {
         let mut config = Config::new();
-        let text = "TESTING = true\nsmall = 1\nDAY = 2024-01-02\nLIMIT = -inf\n[DB]\nurl = \"x\"\n";
+        let text = "TESTING = true\nsmall = 1\nDAY = 2024-01-02\nLIMIT = -inf\nNOTHING = nan\n[DB]\nurl = \"x\"\n";
         config.load_str(text, Format::Toml).unwrap();
         assert_eq!(config.get("DAY"), Some(&json!("2024-01-02")));
         assert_eq!(config.get("LIMIT"), Some(&json!("-inf")));
+        assert_eq!(config.get("NOTHING"), Some(&json!("nan")));
         assert_eq!(config.get("DB"), Some(&json!({"url": "x"})));
         assert_eq!(config.get("small"), None);
     }

@@ -48,6 +48,7 @@ struct Inner {
     type_name: &'static str,
     /// The value's type, where it is certain.
     type_id: Option<TypeId>,
+    is: Is,
     /// What was declared for the value's type. Asked for many times on the way of an error.
     known: Option<&'static Known>,
     /// For errors whose kind was made at run time.
@@ -55,6 +56,34 @@ struct Inner {
     location: &'static Location<'static>,
     context: Option<Error>,
     snapshot: Option<Arc<Snapshot>>,
+}
+
+/// Which of the types that are asked for on the way of every error the value is.
+///
+/// To find out is cheap, but not a dozen times.
+#[derive(Clone, Copy)]
+struct Is {
+    http: bool,
+    io: bool,
+    panic: bool,
+}
+
+impl Is {
+    fn of_type(id: TypeId) -> Self {
+        Self {
+            http: id == TypeId::of::<HttpError>(),
+            io: id == TypeId::of::<std::io::Error>(),
+            panic: id == TypeId::of::<crate::Panic>(),
+        }
+    }
+
+    fn of(value: &Value) -> Self {
+        Self {
+            http: value.downcast_ref::<HttpError>().is_some(),
+            io: value.downcast_ref::<std::io::Error>().is_some(),
+            panic: value.downcast_ref::<crate::Panic>().is_some(),
+        }
+    }
 }
 
 enum Value {
@@ -101,8 +130,8 @@ where
 fn should_capture(error: &Error) -> bool {
     crate::capture::is_wanted()
         && error.code_of_kind().is_none()
-        && !error.is::<crate::Panic>()
-        && !error.is::<HttpError>()
+        && !error.0.is.panic
+        && !error.0.is.http
 }
 
 /// Tells whether a value of this type shows another type once it is boxed.
@@ -147,6 +176,16 @@ impl Value {
             Self::Eyre(error) => &**error,
         }
     }
+
+    fn downcast_ref<T: StdError + Send + Sync + 'static>(&self) -> Option<&T> {
+        match self {
+            #[cfg(feature = "anyhow")]
+            Self::Anyhow(error) => error.downcast_ref::<T>(),
+            #[cfg(feature = "eyre")]
+            Self::Eyre(error) => error.downcast_ref::<T>(),
+            Self::Boxed(error) => error.downcast_ref::<T>(),
+        }
+    }
 }
 
 /// Gives back the value as what it is, if that is a `T`.
@@ -167,14 +206,15 @@ impl Error {
         type_name: &'static str,
         location: &'static Location<'static>,
     ) -> Self {
-        let known = match type_id {
-            Some(id) => kind::known(id),
-            None => kind::known_for(value.as_dyn()),
+        let (is, known) = match type_id {
+            Some(id) => (Is::of_type(id), kind::known(id)),
+            None => (Is::of(&value), kind::known_for(value.as_dyn())),
         };
         Self(Arc::new(Inner {
             value,
             type_name,
             type_id,
+            is,
             known,
             kind: None,
             location,
@@ -238,13 +278,22 @@ impl Error {
 
     /// The error itself, if it is a `T`.
     pub fn downcast_ref<T: StdError + Send + Sync + 'static>(&self) -> Option<&T> {
-        match &self.0.value {
-            #[cfg(feature = "anyhow")]
-            Value::Anyhow(error) => error.downcast_ref::<T>(),
-            #[cfg(feature = "eyre")]
-            Value::Eyre(error) => error.downcast_ref::<T>(),
-            Value::Boxed(error) => error.downcast_ref::<T>(),
-        }
+        self.0.value.downcast_ref()
+    }
+
+    /// The error itself, if it is an [`HttpError`].
+    pub(crate) fn http(&self) -> Option<&HttpError> {
+        self.0.is.http.then(|| self.downcast_ref()).flatten()
+    }
+
+    /// The error itself, if it is of the standard library's kind for input and output.
+    pub(crate) fn io(&self) -> Option<&std::io::Error> {
+        self.0.is.io.then(|| self.downcast_ref()).flatten()
+    }
+
+    /// The error itself, if it is a panic.
+    pub(crate) fn panic(&self) -> Option<&crate::Panic> {
+        self.0.is.panic.then(|| self.downcast_ref()).flatten()
     }
 
     /// The first `T` in the chain: the error itself or one that it was caused by.
@@ -283,10 +332,7 @@ impl Error {
 
     /// Where the error was made: the line of the `?`, or of the panic.
     pub(crate) fn place(&self) -> String {
-        match self
-            .downcast_ref::<crate::Panic>()
-            .and_then(crate::Panic::place)
-        {
+        match self.panic().and_then(crate::Panic::place) {
             Some((file, line)) => format!("{file}:{line}"),
             None => self.location().to_string(),
         }
@@ -297,7 +343,7 @@ impl Error {
         if let Some(kind) = &self.0.kind {
             return Some(kind);
         }
-        if let Some(error) = self.downcast_ref::<HttpError>() {
+        if let Some(error) = self.http() {
             return Some(error.kind());
         }
         self.0.known.map(Known::kind)
@@ -320,12 +366,12 @@ impl Error {
 
     /// The error that nobody handled, when this is the 500 made of it.
     pub fn original(&self) -> Option<&Error> {
-        self.downcast_ref::<HttpError>()?.original()
+        self.http()?.original()
     }
 
     /// The status code, if this is an HTTP error.
     pub fn code(&self) -> Option<u16> {
-        if let Some(error) = self.downcast_ref::<HttpError>() {
+        if let Some(error) = self.http() {
             return error.status_code();
         }
         self.code_of_kind()
@@ -336,7 +382,7 @@ impl Error {
         if let Some(kind) = &self.0.kind {
             return kind.status_code();
         }
-        if let Some(error) = self.downcast_ref::<HttpError>() {
+        if let Some(error) = self.http() {
             return error.kind().status_code();
         }
         self.0.known?.code_of(self.as_dyn())
@@ -356,7 +402,7 @@ impl Error {
 
     /// What clients may read of this error: nothing unless it is an HTTP error.
     pub fn description(&self) -> &str {
-        if let Some(error) = self.downcast_ref::<HttpError>() {
+        if let Some(error) = self.http() {
             return error.public_description();
         }
         let Some(code) = self.code() else {
@@ -370,7 +416,7 @@ impl Error {
 
     /// The headers that belong to the response.
     pub fn headers(&self) -> HeaderMap {
-        if let Some(error) = self.downcast_ref::<HttpError>() {
+        if let Some(error) = self.http() {
             return error.headers();
         }
         self.kind()
@@ -380,7 +426,7 @@ impl Error {
 
     /// The error as an HTTP error, if it has a code: what a default page shows.
     pub(crate) fn as_http(&self) -> Option<HttpError> {
-        if let Some(error) = self.downcast_ref::<HttpError>() {
+        if let Some(error) = self.http() {
             return Some(error.describe());
         }
         let code = self.code()?;

@@ -78,7 +78,7 @@ impl Draft {
 
     /// Drafts an error that nobody handled.
     pub(crate) fn of_unhandled(error: &Error) -> Draft {
-        let panicked = error.is::<crate::Panic>();
+        let panicked = error.panic().is_some();
         Draft::of(error).with_mechanism(if panicked { "panic" } else { "backstop" }, false)
     }
 
@@ -100,7 +100,7 @@ impl Draft {
             }
         }
         exceptions.extend(chain_of(error));
-        let (place, snapshot) = match error.downcast_ref::<crate::Panic>() {
+        let (place, snapshot) = match error.panic() {
             Some(panic) => (panic.full_place(), panic.snapshot()),
             None => (Some(error.location().into()), error.snapshot()),
         };
@@ -161,7 +161,7 @@ fn chain_of(error: &Error) -> Vec<Exception> {
         let (module, ty) = split_type_name(error.type_name());
         let hidden = ["Box", "String", "str", "Error", "Report", "Cow"];
         let short = ty.split('<').next().unwrap_or(ty);
-        if let Some(panic) = error.downcast_ref::<crate::Panic>() {
+        if let Some(panic) = error.panic() {
             // The place is in the frames.
             outermost.ty = Some("panic".to_owned());
             outermost.value = Some(cut(panic.message().to_owned()));

@@ -233,7 +233,7 @@ pub(crate) fn answering(failure: &Failure, on: &str) {
 /// Records a panic that a handler answers: handled or not, the program has a mistake.
 pub(crate) fn panic_answered(failure: &Failure) {
     let error = failure.error();
-    if !error.is::<crate::Panic>() {
+    if error.panic().is_none() {
         return;
     }
     tracing::warn!(

@@ -12,7 +12,7 @@ use std::future::Future;
 use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, PanicHookInfo, catch_unwind};
 use std::pin::Pin;
-use std::sync::{Arc, Once};
+use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::task::{Context, Poll};
 
 use backstop_capture::Snapshot;
@@ -72,10 +72,14 @@ struct Last {
     untold: Option<String>,
 }
 
-impl Last {
-    /// The place and message of a panic that nobody has told of.
-    fn untold(self) -> Option<(Place, String)> {
-        Some((self.place, self.untold?))
+impl Drop for Last {
+    /// Tells what nobody else will tell: another panic has come, which perhaps ends the process, or
+    /// the thread or the process ends while the panic unwinds.
+    fn drop(&mut self) {
+        if let Some(message) = self.untold.take() {
+            // `eprintln!` would panic, and so abort, where standard error is closed.
+            let _ = writeln!(std::io::stderr(), "panicked at {}:\n{message}", self.place);
+        }
     }
 }
 
@@ -106,23 +110,49 @@ type Hook = Box<dyn Fn(&PanicHookInfo<'_>) + Send + Sync>;
 pub(crate) struct Previous {
     hook: Hook,
     /// It is the standard one, which prints to standard error.
+    is_standard: bool,
+    /// It is the standard one, or one of ours in front of that.
     only_prints: bool,
 }
 
+/// Where our hooks are that have nothing but the standard one behind them.
+static OVER_STANDARD: Mutex<Vec<usize>> = Mutex::new(Vec::new());
+
+fn address_of(hook: &Hook) -> usize {
+    (&raw const **hook).addr()
+}
+
 impl Previous {
-    /// Takes it out of its place; the next hook has to be set at once.
+    /// Takes it out of its place; the next hook has to be [set](Previous::replace) at once.
     pub(crate) fn take() -> Self {
         let hook = std::panic::take_hook();
         // What is there now is the standard one: so it is known how that looks.
         let standard = std::panic::take_hook();
         // If they seem to differ although they do not, a panic is told twice.
-        let only_prints = std::ptr::eq(&raw const *hook, &raw const *standard);
-        Self { hook, only_prints }
+        let is_standard = std::ptr::eq(&raw const *hook, &raw const *standard);
+        let ours = OVER_STANDARD.lock().unwrap_or_else(PoisonError::into_inner);
+        let only_prints = is_standard || ours.contains(&address_of(&hook));
+        Self {
+            hook,
+            is_standard,
+            only_prints,
+        }
+    }
+
+    /// Puts one of ours in its place, which calls it.
+    pub(crate) fn replace(self, hook: impl Fn(&Self, &PanicHookInfo<'_>) + Send + Sync + 'static) {
+        let only_prints = self.only_prints;
+        let ours: Hook = Box::new(move |panic| hook(&self, panic));
+        if only_prints {
+            let mut all = OVER_STANDARD.lock().unwrap_or_else(PoisonError::into_inner);
+            all.push(address_of(&ours));
+        }
+        std::panic::set_hook(ours);
     }
 
     /// Calls it, unless all it would do is to print what is told elsewhere.
     pub(crate) fn call(&self, panic: &PanicHookInfo<'_>) {
-        let is_told = self.only_prints && RECORDED.try_with(Cell::get).unwrap_or(false);
+        let is_told = self.is_standard && RECORDED.try_with(Cell::get).unwrap_or(false);
         if !is_told {
             (self.hook)(panic);
         }
@@ -154,8 +184,7 @@ pub(crate) fn install_hook() {
         // A backtrace that somebody asked for is printed by the standard hook alone.
         let wants_backtrace =
             std::env::var_os("RUST_BACKTRACE").is_some_and(|value| value != "0" && !value.is_empty());
-        let previous = Previous::take();
-        std::panic::set_hook(Box::new(move |panic| {
+        Previous::take().replace(move |previous, panic| {
             let last = panic.location().map(|location| {
                 Box::new(Last {
                     place: Place::from(location),
@@ -165,16 +194,14 @@ pub(crate) fn install_hook() {
                 })
             });
             let mut is_recorded = last.as_ref().is_some_and(|last| last.untold.is_some());
-            if let Some((place, message)) = exchange(last).and_then(|last| last.untold()) {
+            if exchange(last).is_some_and(|before| before.untold.is_some()) {
                 // Nobody has taken the one before: perhaps nobody will, because this one ends
                 // the process.
                 is_recorded = false;
-                // `eprintln!` would panic, and so abort, where standard error is closed.
-                let _ = writeln!(std::io::stderr(), "panicked at {place}:\n{message}");
             }
             let _ended = RECORDED.try_with(|recorded| recorded.set(is_recorded));
             previous.call(panic);
-        }));
+        });
     });
 }
 
@@ -184,11 +211,15 @@ fn caught(payload: &(dyn Any + Send)) -> Error {
         NO_TEXT => "with a value that is no text",
         text => text,
     };
-    let (place, snapshot) = exchange(None).map(|last| (last.place, last.stack)).unzip();
+    let mut last = exchange(None);
+    if let Some(last) = &mut last {
+        last.untold = None;
+    }
+    let snapshot = last.as_mut().and_then(|last| last.stack.take());
     Error::from(Panic {
         message: message.to_owned(),
-        place,
-        snapshot: snapshot.flatten(),
+        place: last.map(|last| last.place.clone()),
+        snapshot,
     })
 }
 
@@ -218,8 +249,10 @@ pub(crate) fn catch<T>(run: impl FnOnce() -> T) -> Result<T, Error> {
     let outcome = catch_unwind(AssertUnwindSafe(run)).map_err(|payload| caught(&*payload));
     let left = exchange(outer);
     #[cfg(feature = "web")]
-    if let Some((place, message)) = left.and_then(|last| last.untold()) {
-        crate::log::panic_kept(&message, &place);
+    if let Some(mut left) = left
+        && let Some(message) = left.untold.take()
+    {
+        crate::log::panic_kept(&message, &left.place);
     }
     #[cfg(not(feature = "web"))]
     drop(left);

@@ -25,11 +25,10 @@ thread_local! {
 pub fn install_panic_hook() {
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(|| {
-        let before = Previous::take();
-        std::panic::set_hook(Box::new(move |panic| {
+        Previous::take().replace(|before, panic| {
             report(panic);
             before.call(panic);
-        }));
+        });
     });
 }
 

@@ -553,7 +553,7 @@ impl App {
         let app_table = Arc::new(finish(app_scope.table));
         let core = Arc::new(Core {
             ready_codes: ready_codes(&switches, templates.is_some(), &app_table),
-            ready_pages: ReadyPages::new(),
+            ready_pages: ReadyPages::new(switches.negotiates),
             switches,
             listeners: self.listeners.clone(),
             reporters: self.reporters.clone(),
@@ -578,7 +578,8 @@ impl App {
         if let Some(bytes_max) = content_length_max {
             router = router.layer(DefaultBodyLimit::max(bytes_max));
         }
-        Ok(router)
+        // Handlers become routes now, and not for every request.
+        Ok(router.with_state(()))
     }
 }
 
@@ -782,7 +783,7 @@ impl Around {
 
 /// What a panic said; where it was does not help whoever wrote the routes.
 fn words_of(error: &Error) -> String {
-    match error.downcast_ref::<crate::Panic>() {
+    match error.panic() {
         Some(panic) => panic.message().to_owned(),
         None => error.to_string(),
     }

@@ -3,10 +3,18 @@
 //! axum turns what a view returns into a response at once.
 //! So an error becomes a bare response that carries it, and the layer takes it out again.
 
+use std::cell::Cell;
+
 use axum::response::{IntoResponse, Response};
+use http::Extensions;
 
 use crate::web::failure::Failure;
 use crate::{Error, HttpError, Kind};
+
+thread_local! {
+    /// Empty extensions, which keep their memory from one error to the next.
+    static SPARE: Cell<Option<Extensions>> = const { Cell::new(None) };
+}
 
 /// The error that a response stands for, and how.
 #[derive(Clone)]
@@ -26,14 +34,26 @@ impl Carried {
         if extensions.is_empty() {
             return None;
         }
-        extensions.remove()
+        let carried = extensions.remove()?;
+        if extensions.is_empty() {
+            let emptied = std::mem::take(extensions);
+            // While the thread ends nothing is kept.
+            let _kept = SPARE.try_with(|spare| spare.set(Some(emptied)));
+        }
+        Some(carried)
     }
 
     /// A bare response that carries an error.
     pub(crate) fn into_response(self) -> Response {
+        let mut extensions = SPARE
+            .try_with(Cell::take)
+            .ok()
+            .flatten()
+            .unwrap_or_default();
         let mut response = Response::default();
         *response.status_mut() = self.error().status();
-        response.extensions_mut().insert(self);
+        extensions.insert(self);
+        *response.extensions_mut() = extensions;
         response
     }
 

@@ -6,11 +6,11 @@ use std::sync::Arc;
 
 use axum::extract::FromRequestParts;
 use axum::response::{IntoResponse, Response};
-use http::request::Parts;
 
 use crate::Error;
 use crate::web::caught::{FromFailure, Select};
-use crate::web::failure::{Failure, RequestFacts};
+use crate::web::facts::RequestFacts;
+use crate::web::failure::Failure;
 
 pub(crate) type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
@@ -33,7 +33,7 @@ pub trait ErrorHandler<M, S>: Clone + Send + Sync + 'static {
     fn selector() -> Select;
 
     #[doc(hidden)]
-    fn call(self, failure: Failure, parts: Parts, state: S) -> Boxed<Response>;
+    fn call(self, failure: Failure, head: Head<'_>, state: S) -> Boxed<Response>;
 }
 
 /// A function that runs before each request.
@@ -49,7 +49,7 @@ pub trait BeforeHook<M, S>: Clone + Send + Sync + 'static {
     const EXTRACTS: bool;
 
     #[doc(hidden)]
-    fn call(self, parts: Parts, state: S) -> Boxed<Result<Option<Response>, Error>>;
+    fn call(self, head: Head<'_>, state: S) -> Boxed<Result<Option<Response>, Error>>;
 }
 
 /// What a before hook may return: nothing, an answer instead of the view's, or an error.
@@ -89,7 +89,7 @@ pub trait AfterHook<M, S>: Clone + Send + Sync + 'static {
     const EXTRACTS: bool;
 
     #[doc(hidden)]
-    fn call(self, response: Response, parts: Parts, state: S) -> Boxed<Result<Response, Error>>;
+    fn call(self, response: Response, head: Head<'_>, state: S) -> Boxed<Result<Response, Error>>;
 }
 
 /// What an after hook may return: a response, or an error.
@@ -109,6 +109,11 @@ impl AfterOutcome for Result<Response, Error> {
         self
     }
 }
+
+/// The request without its body, for extractors. Opaque.
+#[doc(hidden)]
+#[derive(Debug, Clone, Copy)]
+pub struct Head<'a>(&'a RequestFacts);
 
 /// Marks asynchronous functions, so that they and synchronous ones can both be registered.
 #[derive(Debug)]
@@ -140,8 +145,9 @@ macro_rules! functions {
                 C::selector()
             }
 
-            #[allow(non_snake_case, unused_mut, unused_variables, reason = "no extractors is a case as well")]
-            fn call(self, failure: Failure, mut parts: Parts, state: S) -> Boxed<Response> {
+            #[allow(non_snake_case, unused_mut, unused_variables, clippy::let_unit_value, reason = "no extractors is a case as well")]
+            fn call(self, failure: Failure, head: Head<'_>, state: S) -> Boxed<Response> {
+                let mut parts = functions!(@parts head $($name)*);
                 Box::pin(async move {
                     $(
                         let $name = match $name::from_request_parts(&mut parts, &state).await {
@@ -168,8 +174,9 @@ macro_rules! functions {
                 C::selector()
             }
 
-            #[allow(non_snake_case, unused_mut, unused_variables, reason = "no extractors is a case as well")]
-            fn call(self, failure: Failure, mut parts: Parts, state: S) -> Boxed<Response> {
+            #[allow(non_snake_case, unused_mut, unused_variables, clippy::let_unit_value, reason = "no extractors is a case as well")]
+            fn call(self, failure: Failure, head: Head<'_>, state: S) -> Boxed<Response> {
+                let mut parts = functions!(@parts head $($name)*);
                 Box::pin(async move {
                     $(
                         let $name = match $name::from_request_parts(&mut parts, &state).await {
@@ -192,8 +199,9 @@ macro_rules! functions {
         {
             const EXTRACTS: bool = functions!(@any $($name)*);
 
-            #[allow(non_snake_case, unused_mut, unused_variables, reason = "no extractors is a case as well")]
-            fn call(self, mut parts: Parts, state: S) -> Boxed<Result<Option<Response>, Error>> {
+            #[allow(non_snake_case, unused_mut, unused_variables, clippy::let_unit_value, reason = "no extractors is a case as well")]
+            fn call(self, head: Head<'_>, state: S) -> Boxed<Result<Option<Response>, Error>> {
+                let mut parts = functions!(@parts head $($name)*);
                 Box::pin(async move {
                     $(
                         let $name = $name::from_request_parts(&mut parts, &state).await.map_err(rejected)?;
@@ -212,8 +220,9 @@ macro_rules! functions {
         {
             const EXTRACTS: bool = functions!(@any $($name)*);
 
-            #[allow(non_snake_case, unused_mut, unused_variables, reason = "no extractors is a case as well")]
-            fn call(self, mut parts: Parts, state: S) -> Boxed<Result<Option<Response>, Error>> {
+            #[allow(non_snake_case, unused_mut, unused_variables, clippy::let_unit_value, reason = "no extractors is a case as well")]
+            fn call(self, head: Head<'_>, state: S) -> Boxed<Result<Option<Response>, Error>> {
+                let mut parts = functions!(@parts head $($name)*);
                 Box::pin(async move {
                     $(
                         let $name = $name::from_request_parts(&mut parts, &state).await.map_err(rejected)?;
@@ -233,8 +242,9 @@ macro_rules! functions {
         {
             const EXTRACTS: bool = functions!(@any $($name)*);
 
-            #[allow(non_snake_case, unused_mut, unused_variables, reason = "no extractors is a case as well")]
-            fn call(self, response: Response, mut parts: Parts, state: S) -> Boxed<Result<Response, Error>> {
+            #[allow(non_snake_case, unused_mut, unused_variables, clippy::let_unit_value, reason = "no extractors is a case as well")]
+            fn call(self, response: Response, head: Head<'_>, state: S) -> Boxed<Result<Response, Error>> {
+                let mut parts = functions!(@parts head $($name)*);
                 Box::pin(async move {
                     $(
                         let $name = $name::from_request_parts(&mut parts, &state).await.map_err(rejected)?;
@@ -253,8 +263,9 @@ macro_rules! functions {
         {
             const EXTRACTS: bool = functions!(@any $($name)*);
 
-            #[allow(non_snake_case, unused_mut, unused_variables, reason = "no extractors is a case as well")]
-            fn call(self, response: Response, mut parts: Parts, state: S) -> Boxed<Result<Response, Error>> {
+            #[allow(non_snake_case, unused_mut, unused_variables, clippy::let_unit_value, reason = "no extractors is a case as well")]
+            fn call(self, response: Response, head: Head<'_>, state: S) -> Boxed<Result<Response, Error>> {
+                let mut parts = functions!(@parts head $($name)*);
                 Box::pin(async move {
                     $(
                         let $name = $name::from_request_parts(&mut parts, &state).await.map_err(rejected)?;
@@ -264,6 +275,8 @@ macro_rules! functions {
             }
         }
     };
+    (@parts $head:ident) => { () };
+    (@parts $head:ident $($name:ident)+) => { $head.0.parts() };
     (@any) => { false };
     (@any $($name:ident)+) => { true };
 }
@@ -279,29 +292,22 @@ functions!(T1, T2, T3, T4, T5, T6);
 /// A registered function with its types erased, except the state that it still waits for.
 pub(crate) struct Erased<S, A, R> {
     call: Call<S, A, R>,
-    /// The function has extractors, so it needs the request's extensions.
-    pub(crate) extracts: bool,
 }
 
-type Call<S, A, R> = Arc<dyn Fn(A, Parts, S) -> Boxed<R> + Send + Sync>;
+type Call<S, A, R> = Arc<dyn Fn(A, Head<'_>, S) -> Boxed<R> + Send + Sync>;
 
 impl<S, A, R> Clone for Erased<S, A, R> {
     fn clone(&self) -> Self {
         Self {
             call: Arc::clone(&self.call),
-            extracts: self.extracts,
         }
     }
 }
 
 impl<S: Clone + Send + Sync + 'static, A: 'static, R: 'static> Erased<S, A, R> {
-    pub(crate) fn new(
-        extracts: bool,
-        call: impl Fn(A, Parts, S) -> Boxed<R> + Send + Sync + 'static,
-    ) -> Self {
+    pub(crate) fn new(call: impl Fn(A, Head<'_>, S) -> Boxed<R> + Send + Sync + 'static) -> Self {
         Self {
             call: Arc::new(call),
-            extracts,
         }
     }
 
@@ -310,8 +316,7 @@ impl<S: Clone + Send + Sync + 'static, A: 'static, R: 'static> Erased<S, A, R> {
         let call = Arc::clone(&self.call);
         let state = state.clone();
         Erased {
-            call: Arc::new(move |argument, parts, _| call(argument, parts, state.clone())),
-            extracts: self.extracts,
+            call: Arc::new(move |argument, head, _| call(argument, head, state.clone())),
         }
     }
 }
@@ -319,11 +324,6 @@ impl<S: Clone + Send + Sync + 'static, A: 'static, R: 'static> Erased<S, A, R> {
 impl<A, R> Erased<(), A, R> {
     /// Calls the function; the request is copied only for one that has extractors.
     pub(crate) fn call(&self, argument: A, request: &RequestFacts) -> Boxed<R> {
-        let parts = if self.extracts {
-            request.parts()
-        } else {
-            http::Request::new(()).into_parts().0
-        };
-        (self.call)(argument, parts, ())
+        (self.call)(argument, Head(request), ())
     }
 }

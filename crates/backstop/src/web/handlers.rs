@@ -360,7 +360,7 @@ struct Line<'a> {
 impl<'a> Line<'a> {
     fn of(error: &'a Error) -> Self {
         let families = error
-            .downcast_ref::<std::io::Error>()
+            .io()
             .map_or(&[][..], |error| families_of(error.kind()));
         let declared = error.kind().map_or(&[][..], kind::Kind::line);
         Self {

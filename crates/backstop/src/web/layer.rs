@@ -17,7 +17,8 @@ use tower::{Layer, Service};
 
 use crate::panic::{self, Catching};
 use crate::report::{Bound, Client, Scope};
-use crate::web::failure::{Failure, RequestFacts};
+use crate::web::facts::RequestFacts;
+use crate::web::failure::Failure;
 use crate::web::function::{Boxed, Erased};
 use crate::web::handlers::Table;
 use crate::web::methods::Methods;
@@ -87,17 +88,9 @@ pub(crate) struct Place {
 }
 
 impl Place {
-    /// The place whose hooks run: of a blueprint that does not answer this method, the app's.
-    fn of(self: &Arc<Self>, request: &Request) -> Arc<Self> {
-        match &self.methods {
-            Some(methods) if methods.refuse(request) => self.unrouted(),
-            _ => Arc::clone(self),
-        }
-    }
-
     /// The place of a request that belongs to no blueprint.
-    fn unrouted(self: &Arc<Self>) -> Arc<Self> {
-        Arc::clone(self.app.as_ref().unwrap_or(self))
+    fn unrouted(self: &Arc<Self>) -> &Arc<Self> {
+        self.app.as_ref().unwrap_or(self)
     }
 
     /// The blueprint of a request; one to an unknown address has none.
@@ -130,7 +123,7 @@ impl Layer<Route> for PlaceLayer {
 #[derive(Clone)]
 pub(crate) struct PlaceService(Arc<Wrapped>);
 
-struct Wrapped {
+pub(crate) struct Wrapped {
     place: Arc<Place>,
     /// To call a route, axum clones everything that it consists of; here that is done once for a
     /// request, and not for the clone of this service as well.
@@ -141,7 +134,8 @@ struct Wrapped {
 
 impl Wrapped {
     /// Makes the future of a view. Of the user's code only `Clone` runs.
-    fn call(&self, request: Request) -> RouteFuture<Infallible> {
+    fn call(&self, request: &mut Option<Request>) -> RouteFuture<Infallible> {
+        let request = request.take().unwrap_or_default();
         match self.ready.try_lock() {
             Ok(mut route) => route.call(request),
             Err(_) => self.spare.clone().call(request),
@@ -160,88 +154,156 @@ impl Service<Request> for PlaceService {
 
     fn call(&mut self, request: Request) -> Bound<PlaceFuture> {
         // What a view says about its work must not reach the next request of the thread.
-        Scope::of_request(self.0.place.core.client.as_ref()).bind(self.start(request))
-    }
-}
-
-impl PlaceService {
-    fn start(&self, request: Request) -> PlaceFuture {
-        let wrapped = &self.0;
-        let place = &wrapped.place;
-        let facts = RequestFacts::of(&request, place.core.wants_extensions);
-        if let Err(error) = place.core.switches.trusts(request.headers()) {
-            // As an unknown address: the app's own hooks run around the refusal.
-            let run = run(place.unrouted(), Err(error), facts.unrouted());
-            return PlaceFuture::Surrounded(Box::pin(run));
-        }
-        let place = &place.of(&request);
-        // A state or a layer of the user's is cloned here, which may panic.
-        match panic::catch(|| wrapped.call(request)) {
-            Ok(view) if !place.has_hooks() => {
-                PlaceFuture::View(Catching(view), Some((Arc::clone(place), facts)))
-            }
-            view => PlaceFuture::Surrounded(Box::pin(run(Arc::clone(place), view, facts))),
-        }
+        Scope::of_request(self.0.place.core.client.as_ref()).bind(PlaceFuture {
+            wrapped: Arc::clone(&self.0),
+            refuses: false,
+            state: State::Arrived(Some(request)),
+        })
     }
 }
 
 /// A request on its way: in the view, in an error handler, or in everything that surrounds them.
-#[expect(
-    clippy::large_enum_variant,
-    reason = "the large one is the common one; a box would cost every request"
-)]
-pub(crate) enum PlaceFuture {
-    /// No hooks: straight to the view. Most requests end here, at no further cost.
-    View(
-        Catching<RouteFuture<Infallible>>,
-        Option<(Arc<Place>, RequestFacts)>,
-    ),
+pub(crate) struct PlaceFuture {
+    wrapped: Arc<Wrapped>,
+    /// The blueprint does not answer the request's method.
+    refuses: bool,
+    state: State,
+}
+
+/// How far it is.
+enum State {
+    /// Nobody has looked at it.
+    Arrived(Option<Request>),
+    /// No hooks: straight to the view, which waits for something.
+    View(Catching<RouteFuture<Infallible>>, Option<Arc<RequestFacts>>),
     /// The view has failed, and a handler was asked.
-    Asking(Catching<Boxed<Response>>, Option<(Arc<Place>, Question)>),
+    Asking(Catching<Boxed<Response>>, Option<Question>),
     /// Hooks.
     Surrounded(Boxed<Response>),
 }
+
+/// What is known after a poll.
+enum Turn {
+    Pending,
+    /// A good answer, as most are.
+    Answered(Response),
+    /// Something was decided.
+    Decided(Step),
+    /// Look again.
+    Again,
+}
+
+impl PlaceFuture {
+    /// Looks at a request and asks the view, at once: most views do not wait.
+    fn begin(&mut self, cx: &mut Context<'_>) -> Turn {
+        let State::Arrived(arrived) = &mut self.state else {
+            return Turn::Again;
+        };
+        let request = arrived.as_ref().expect(POLLED_AGAIN);
+        let mut place = &self.wrapped.place;
+        let facts = RequestFacts::of(request, place.core.wants_extensions);
+        if let Err(error) = place.core.switches.trusts(request.headers()) {
+            // As an unknown address: the app's own hooks run around the refusal.
+            let run = run(Arc::clone(place.unrouted()), Err(error), facts.unrouted());
+            self.state = State::Surrounded(Box::pin(run));
+            return Turn::Again;
+        }
+        if let Some(methods) = &place.methods
+            && methods.refuse(request)
+        {
+            self.refuses = true;
+            place = place.unrouted();
+        }
+        // Beside the view's own code, a state or a layer of the user's is cloned here.
+        if place.has_hooks() {
+            let view = panic::catch(|| self.wrapped.call(arrived));
+            self.state = State::Surrounded(Box::pin(run(Arc::clone(place), view, facts)));
+            return Turn::Again;
+        }
+        let mut view = None;
+        let polled = panic::catch(|| Pin::new(view.insert(self.wrapped.call(arrived))).poll(cx));
+        match polled {
+            Ok(Poll::Ready(Ok(response))) if is_good(&response) => {
+                facts.recycle();
+                Turn::Answered(response)
+            }
+            Ok(Poll::Ready(Ok(response))) => Turn::Decided(decided(place, facts, Ok(response), cx)),
+            Ok(Poll::Pending) => {
+                if let Some(view) = view {
+                    self.state = State::View(Catching(view), Some(facts));
+                }
+                Turn::Pending
+            }
+            Err(error) => Turn::Decided(decided(place, facts, Err(error), cx)),
+        }
+    }
+
+    fn turn(&mut self, cx: &mut Context<'_>) -> Turn {
+        let place = match self.refuses {
+            true => self.wrapped.place.unrouted(),
+            false => &self.wrapped.place,
+        };
+        match &mut self.state {
+            State::Arrived(_) => self.begin(cx),
+            State::View(view, facts) => {
+                let Poll::Ready(outcome) = Pin::new(view).poll(cx) else {
+                    return Turn::Pending;
+                };
+                let facts = facts.take().expect(POLLED_AGAIN);
+                match outcome {
+                    Ok(Ok(response)) if is_good(&response) => {
+                        facts.recycle();
+                        Turn::Answered(response)
+                    }
+                    outcome => {
+                        let outcome = outcome.map(|Ok(response)| response);
+                        Turn::Decided(decided(place, facts, outcome, cx))
+                    }
+                }
+            }
+            State::Asking(call, question) => {
+                let Poll::Ready(outcome) = Pin::new(call).poll(cx) else {
+                    return Turn::Pending;
+                };
+                let question = question.take().expect(POLLED_AGAIN);
+                Turn::Decided(answered(place, question, outcome, cx))
+            }
+            State::Surrounded(run) => match run.as_mut().poll(cx) {
+                Poll::Ready(response) => Turn::Answered(response),
+                Poll::Pending => Turn::Pending,
+            },
+        }
+    }
+}
+
+/// What is to be done after a view has ended, not well.
+fn decided(
+    place: &Place,
+    facts: Arc<RequestFacts>,
+    outcome: Result<Response, Error>,
+    cx: &mut Context<'_>,
+) -> Step {
+    let step = respond(place, &facts, outcome, cx);
+    facts.recycle();
+    step
+}
+
+/// Why the parts of a request on its way are there.
+const POLLED_AGAIN: &str = "a finished future is not polled again";
 
 impl Future for PlaceFuture {
     type Output = Result<Response, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         loop {
-            let (place, step) = match &mut *self {
-                Self::View(view, context) => {
-                    let Poll::Ready(outcome) = Pin::new(view).poll(cx) else {
-                        return Poll::Pending;
-                    };
-                    let outcome = outcome.map(|Ok(response)| response);
-                    if let Ok(response) = outcome.as_ref()
-                        && is_good(response)
-                    {
-                        *context = None;
-                        return Poll::Ready(Ok(outcome.unwrap_or_default()));
-                    }
-                    let (place, facts) = context
-                        .take()
-                        .expect("a finished future is not polled again");
-                    let step = respond(&place, &Arc::new(facts), outcome, cx);
-                    (place, step)
+            match self.turn(cx) {
+                Turn::Pending => return Poll::Pending,
+                Turn::Answered(response) => return Poll::Ready(Ok(response)),
+                Turn::Decided(Step::Send(settled)) => return Poll::Ready(Ok(settled.response)),
+                Turn::Decided(Step::Ask(call, question)) => {
+                    self.state = State::Asking(Catching(call), Some(question));
                 }
-                Self::Asking(call, context) => {
-                    let Poll::Ready(outcome) = Pin::new(call).poll(cx) else {
-                        return Poll::Pending;
-                    };
-                    let (place, question) = context
-                        .take()
-                        .expect("a finished future is not polled again");
-                    let step = answered(&place, question, outcome, cx);
-                    (place, step)
-                }
-                Self::Surrounded(run) => return run.as_mut().poll(cx).map(Ok),
-            };
-            match step {
-                Step::Send(settled) => return Poll::Ready(Ok(settled.response)),
-                Step::Ask(call, question) => {
-                    *self = Self::Asking(Catching(call), Some((place, question)));
-                }
+                Turn::Again => {}
             }
         }
     }
@@ -251,10 +313,11 @@ impl Drop for PlaceFuture {
     /// A request that is dropped before its answer: the client left, or a layer around the router
     /// gave up.
     fn drop(&mut self) {
-        match self {
-            Self::View(_, Some((_, facts))) => log::abandoned(facts),
+        match &self.state {
+            State::Arrived(Some(request)) => log::abandoned(&RequestFacts::of(request, false)),
+            State::View(_, Some(facts)) => log::abandoned(facts),
             // That the client left is no news while this very error is dealt with.
-            Self::Asking(_, Some((_, question))) if !question.failure().is_disconnect() => {
+            State::Asking(_, Some(question)) if !question.failure().is_disconnect() => {
                 log::abandoned(&question.failure().request);
             }
             _ => {}
@@ -297,9 +360,8 @@ fn is_good(response: &Response) -> bool {
 async fn run(
     place: Arc<Place>,
     view: Result<RouteFuture<Infallible>, Error>,
-    facts: RequestFacts,
+    facts: Arc<RequestFacts>,
 ) -> Response {
-    let facts = Arc::new(facts);
     let mut ending = Ending {
         place: Arc::clone(&place),
         facts: Arc::clone(&facts),

@@ -2,6 +2,9 @@
 //!
 //! axum tells a route of its own for another method only when it is called, and then hooks have
 //! run. In Flask a 405 is found before, and no blueprint has a part in it.
+//!
+//! `OPTIONS` counts as known: in Flask every route answers it, and here a layer of the user's may, as
+//! those for CORS do.
 
 use std::convert::Infallible;
 use std::future::Future;
@@ -13,7 +16,7 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use axum::routing::Route;
-use http::StatusCode;
+use http::{Method, StatusCode};
 use tower::{Layer, Service, ServiceExt};
 
 /// The routes of a blueprint without what they do.
@@ -31,6 +34,9 @@ impl Methods {
 
     /// Tells whether a route that matches by its address refuses the method.
     pub(crate) fn refuse(&self, request: &Request) -> bool {
+        if request.method() == Method::OPTIONS {
+            return false;
+        }
         let mut asked = Request::new(Body::empty());
         *asked.method_mut() = request.method().clone();
         *asked.uri_mut() = request.uri().clone();

@@ -1,7 +1,8 @@
 //! Flask's error handling for axum.
 //!
 //! Reading order: `app` and `blueprint` (registering), `caught` and `function` (what a handler
-//! is), `handlers` (which one answers), `layer` (the way of a request), `respond` (what happens to an error), `page`.
+//! is), `handlers` (which one answers), `layer` (the way of a request), `facts` (what is kept of it),
+//! `respond` (what happens to an error), `page`.
 
 mod app;
 mod blueprint;
@@ -10,6 +11,7 @@ mod caught;
 mod debugger;
 mod explain;
 pub mod extract;
+mod facts;
 mod failure;
 mod function;
 mod handlers;
@@ -31,8 +33,8 @@ pub use blueprint::Blueprint;
 pub use carried::{Propagated, attach};
 pub use caught::{Catch, Caught, Exact, FromFailure};
 pub use explain::Explanation;
+pub(crate) use facts::RequestFacts;
 pub use failure::Failure;
-pub(crate) use failure::RequestFacts;
 pub use function::{AfterHook, AfterOutcome, BeforeHook, BeforeOutcome, ErrorHandler};
 #[doc(hidden)]
 pub use handlers::Lookup;

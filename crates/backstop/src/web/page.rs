@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use axum::body::{Body, Bytes};
 use axum::response::Response;
-use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, VARY};
 use http::{HeaderMap, HeaderValue};
 
 use crate::HttpError;
@@ -36,14 +36,14 @@ impl Format {
 /// Reads `Accept` as in RFC 9110: <https://www.rfc-editor.org/rfc/rfc9110#name-accept>.
 /// Of equals the one that was named more exactly wins, then HTML.
 pub fn format_for(headers: &HeaderMap) -> Format {
-    format_of(headers.get_all(ACCEPT).iter())
+    format_of(headers.get_all(ACCEPT).iter().map(HeaderValue::as_bytes))
 }
 
 /// The same, of the values of `Accept`.
-pub(crate) fn format_of<'a>(accept: impl Iterator<Item = &'a HeaderValue>) -> Format {
+pub(crate) fn format_of<'a>(accept: impl Iterator<Item = &'a [u8]>) -> Format {
     let mut best = (Format::Html, 0.0, 0);
     let ranges = accept
-        .filter_map(|value| value.to_str().ok())
+        .filter_map(|value| std::str::from_utf8(value).ok())
         .flat_map(|value| value.split(','))
         .take(RANGES_MAX);
     for range in ranges {
@@ -120,14 +120,18 @@ const RANGES_MAX: usize = 32;
 
 /// The default pages of routing errors, where nothing but the form depends on the request.
 #[derive(Debug)]
-pub(crate) struct ReadyPages([[Bytes; 3]; 2]);
+pub(crate) struct ReadyPages {
+    pages: [[Bytes; 3]; 2],
+    /// The form is chosen by `Accept`.
+    negotiates: bool,
+}
 
 impl ReadyPages {
     /// The codes that routing makes.
     pub(crate) const CODES: [u16; 2] = [404, 405];
 
-    pub(crate) fn new() -> Self {
-        Self(Self::CODES.map(|code| {
+    pub(crate) fn new(negotiates: bool) -> Self {
+        let pages = Self::CODES.map(|code| {
             [Format::Html, Format::Problem, Format::Text].map(|format| {
                 let error = &HttpError::new(code);
                 let page = Page {
@@ -138,16 +142,25 @@ impl ReadyPages {
                 };
                 Bytes::from(page.body())
             })
-        }))
+        });
+        Self { pages, negotiates }
     }
 
-    /// Makes the page of a response that has no body.
-    pub(crate) fn dress(&self, response: &mut Response, format: Format) {
+    /// Makes the page of a response that has no body, in a form that the client likes.
+    pub(crate) fn dress<'a>(
+        &self,
+        response: &mut Response,
+        accept: impl Iterator<Item = &'a [u8]>,
+    ) {
         let code = response.status().as_u16();
         let Some(number) = Self::CODES.iter().position(|known| *known == code) else {
             return;
         };
-        let page = self.0[number][match format {
+        let format = match self.negotiates {
+            true => format_of(accept),
+            false => Format::Html,
+        };
+        let page = self.pages[number][match format {
             Format::Html => 0,
             Format::Problem => 1,
             Format::Text => 2,
@@ -157,6 +170,10 @@ impl ReadyPages {
         let headers = response.headers_mut();
         headers.remove(CONTENT_LENGTH);
         headers.insert(CONTENT_TYPE, format.content_type());
+        if self.negotiates {
+            // A cache must not give the page of one client to another.
+            headers.append(VARY, HeaderValue::from_static("accept"));
+        }
     }
 }
 

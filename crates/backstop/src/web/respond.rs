@@ -16,7 +16,8 @@ use http::{HeaderValue, StatusCode};
 
 use crate::panic::{self, Catching};
 use crate::web::carried::{Carried, Propagated, ready_response};
-use crate::web::failure::{Failure, REQUEST_ID, RequestFacts};
+use crate::web::facts::{REQUEST_ID, RequestFacts};
+use crate::web::failure::Failure;
 use crate::web::function::Boxed;
 use crate::web::handlers::{Table, find};
 use crate::web::layer::{Core, Handler, Listener, Place};
@@ -126,7 +127,9 @@ fn decide(
             }
             None => {
                 if is_ready_page(place, facts, &response) {
-                    return Step::Send(Settled::answered(ready_page(place, facts, response)));
+                    let pages = &place.core.ready_pages;
+                    pages.dress(&mut response, facts.accept());
+                    return Step::Send(Settled::answered(response));
                 }
                 let status = response.status();
                 match bare_error(place, response, cx) {
@@ -144,7 +147,7 @@ fn decide(
         // Routing failed before a blueprint was known.
         failure.blueprint = None;
     }
-    if let Some(error) = failure.error.downcast_ref::<HttpError>()
+    if let Some(error) = failure.error.http()
         && error.status_code().is_none()
         && let Some(response) = ready_response(error)
         // A redirect is never trapped.
@@ -174,12 +177,24 @@ fn decide(
 pub(crate) fn answered(
     place: &Place,
     question: Question,
-    outcome: Result<Response, Error>,
+    mut outcome: Result<Response, Error>,
     cx: &mut Context<'_>,
 ) -> Step {
+    if question.wrapped.is_none()
+        && !is_noteworthy(&question.failure)
+        && let Ok(response) = outcome
+    {
+        if response.extensions().is_empty() && stream::is_whole(&response) {
+            // Nearly every answer of a handler, at once.
+            question.failure.request.recycle();
+            return Step::Send(Settled::answered(response));
+        }
+        outcome = Ok(response);
+    }
     let facts = Arc::clone(&question.failure.request);
-    let step = conclude(place, question, outcome);
-    guarded(step, place, &facts, cx)
+    let step = guarded(conclude(place, question, outcome), place, &facts, cx);
+    facts.recycle();
+    step
 }
 
 fn conclude(place: &Place, question: Question, outcome: Result<Response, Error>) -> Step {
@@ -389,20 +404,6 @@ fn is_ready_page(place: &Place, facts: &RequestFacts, response: &Response) -> bo
         && !response.headers().contains_key(CONTENT_TYPE)
 }
 
-fn ready_page(place: &Place, facts: &RequestFacts, mut response: Response) -> Response {
-    let negotiates = place.core.switches.negotiates;
-    let format = if negotiates {
-        facts.format()
-    } else {
-        Format::Html
-    };
-    place.core.ready_pages.dress(&mut response, format);
-    if negotiates {
-        vary(&mut response);
-    }
-    response
-}
-
 /// A cache must not give the page of one client to another.
 fn vary(response: &mut Response) {
     let accept = HeaderValue::from_static("accept");
@@ -548,6 +549,11 @@ fn note_server_error(failure: &Failure) -> bool {
     true
 }
 
+/// Tells whether an error is told of although a handler answers it.
+fn is_noteworthy(failure: &Failure) -> bool {
+    failure.error.panic().is_some() || is_server_error(failure)
+}
+
 /// Tells whether an HTTP error is one that is logged and reported.
 fn is_server_error(failure: &Failure) -> bool {
     failure.error.code().is_some_and(|code| code >= 500)
@@ -558,7 +564,7 @@ fn is_server_error(failure: &Failure) -> bool {
 fn page(failure: &Failure, noted: bool) -> Response {
     let core = &failure.core;
     let made;
-    let error = match failure.error.downcast_ref::<HttpError>() {
+    let error = match failure.error.http() {
         Some(error) => error,
         None => match failure.error.as_http() {
             Some(error) => {

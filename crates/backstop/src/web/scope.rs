@@ -8,7 +8,7 @@ use axum::response::Response;
 use crate::http_error::{CODE_MAX, CODE_MIN};
 use crate::io::is_family;
 use crate::web::failure::Failure;
-use crate::web::function::{AfterHook, BeforeHook, Erased, ErrorHandler};
+use crate::web::function::{AfterHook, BeforeHook, Erased, ErrorHandler, Head};
 use crate::web::handlers::{On, Table};
 use crate::web::layer::TeardownFunction;
 use crate::{Error, Kind};
@@ -90,8 +90,8 @@ impl<S: Clone + Send + Sync + 'static> Scope<S> {
 
     fn insert<M, H: ErrorHandler<M, S>>(&mut self, on: On, name: String, handler: H) {
         self.extracts |= H::EXTRACTS;
-        let function = Erased::new(H::EXTRACTS, move |failure, parts, state| {
-            handler.clone().call(failure, parts, state)
+        let function = Erased::new(move |failure, head: Head<'_>, state| {
+            handler.clone().call(failure, head, state)
         });
         let pending = Pending {
             function,
@@ -106,8 +106,8 @@ impl<S: Clone + Send + Sync + 'static> Scope<S> {
         self.extracts |= H::EXTRACTS;
         self.hooks
             .before
-            .push(Erased::new(H::EXTRACTS, move |(), parts, state| {
-                hook.clone().call(parts, state)
+            .push(Erased::new(move |(), head: Head<'_>, state| {
+                hook.clone().call(head, state)
             }));
     }
 
@@ -115,8 +115,8 @@ impl<S: Clone + Send + Sync + 'static> Scope<S> {
         self.extracts |= H::EXTRACTS;
         self.hooks
             .after
-            .push(Erased::new(H::EXTRACTS, move |response, parts, state| {
-                hook.clone().call(response, parts, state)
+            .push(Erased::new(move |response, head: Head<'_>, state| {
+                hook.clone().call(response, head, state)
             }));
     }
 

@@ -27,6 +27,7 @@ use tower::ServiceExt;
 use crate::web::app::App;
 use crate::web::debugger::Debugger;
 use crate::web::extract::is_disconnect;
+use crate::web::facts::Departure;
 use crate::web::reload::{self, Watching};
 use crate::web::scope::SetupError;
 use crate::{capture, log, mail, report};
@@ -185,9 +186,12 @@ async fn connection(
 /// Lets the log say it if the client leaves before its request is complete, whoever reads it: the
 /// extractors of axum only see a body that cannot be read.
 fn watched(request: Request<Incoming>) -> Request<Body> {
-    let (parts, body) = request.into_parts();
+    let (mut parts, body) = request.into_parts();
+    let departure = Departure::default();
+    parts.extensions.insert(departure.clone());
     let body = Watched {
         body,
+        departure,
         method: parts.method.clone(),
         uri: parts.uri.clone(),
     };
@@ -196,6 +200,7 @@ fn watched(request: Request<Incoming>) -> Request<Body> {
 
 struct Watched {
     body: Incoming,
+    departure: Departure,
     method: Method,
     uri: Uri,
 }
@@ -214,6 +219,7 @@ impl HttpBody for Watched {
                 if !is_disconnect(&error) {
                     return error.into();
                 }
+                self.departure.note();
                 log::left_early(&self.method, &self.uri);
                 ClientLeft(error).into()
             })

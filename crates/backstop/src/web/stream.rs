@@ -12,7 +12,8 @@ use http_body::{Frame, SizeHint};
 
 use crate::Error;
 use crate::panic;
-use crate::web::failure::{Failure, RequestFacts};
+use crate::web::facts::RequestFacts;
+use crate::web::failure::Failure;
 use crate::web::layer::Place;
 
 /// Wraps a body that is streamed; a body of known length cannot fail.

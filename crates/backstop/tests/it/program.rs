@@ -48,6 +48,12 @@ async fn program() {
             backstop::log::init(backstop::log::Form::Text);
             run.await
         }
+        "reports" => {
+            backstop::log::init(backstop::log::Form::Text);
+            let dsn = "http://0123456789abcdef0123456789abcdef@127.0.0.1:1/1";
+            let _guard = backstop::report::init(dsn).expect("a DSN");
+            run.await
+        }
         "external" => {
             run.debug(true)
                 .use_debugger(false)
@@ -105,6 +111,17 @@ async fn panics() {
     panic!("in the view");
 }
 
+async fn panics_and_exits() {
+    struct Exit;
+    impl Drop for Exit {
+        fn drop(&mut self) {
+            std::process::exit(4);
+        }
+    }
+    let _exit = Exit;
+    panic!("on the way out");
+}
+
 async fn panics_and_catches() -> &'static str {
     match std::panic::catch_unwind(|| panic!("in a library")) {
         Err(_) => "went on",
@@ -135,6 +152,7 @@ fn app() -> App {
             post(|json: Json<u8>| async move { json.0.to_string() }),
         )
         .route("/panics", get(panics))
+        .route("/panics/exit", get(panics_and_exits))
         .route("/panics/caught", get(panics_and_catches))
         .route("/panics/task", get(panics_in_a_task))
         .route("/handled", get(|| async { backstop::abort::<()>(507) }));

@@ -59,14 +59,17 @@ fn rest_of(program: &mut Program) -> String {
 
 #[test]
 fn a_panic_is_told_once() {
-    // Where there is a log, by it; with the place, and without the standard hook's message.
-    let (mut program, _folder) = start("logs");
-    assert_eq!(program.ask("/panics", &[]).status, 500);
-    let text = rest_of(&mut program);
-    assert_eq!(text.matches("in the view").count(), 1, "{text}");
-    assert!(text.contains("ERROR in backstop: Exception on /panics [GET]"));
-    assert!(text.contains("Panic: panicked: in the view (at "), "{text}");
-    assert!(text.contains("program.rs:"), "{text}");
+    // Where there is a log, by it; with the place, and without the standard hook's message, even
+    // if reports were set up before the app.
+    for name in ["logs", "reports"] {
+        let (mut program, _folder) = start(name);
+        assert_eq!(program.ask("/panics", &[]).status, 500);
+        let text = rest_of(&mut program);
+        assert_eq!(text.matches("in the view").count(), 1, "{text}");
+        assert!(text.contains("ERROR in backstop: Exception on /panics [GET]"));
+        assert!(text.contains("Panic: panicked: in the view (at "), "{text}");
+        assert!(text.contains("program.rs:"), "{text}");
+    }
 
     // Where there is none, by the standard hook.
     let (mut program, _folder) = start("plain");
@@ -74,6 +77,16 @@ fn a_panic_is_told_once() {
     let text = rest_of(&mut program);
     assert_eq!(text.matches("in the view").count(), 1, "{text}");
     assert!(text.contains("panicked at "), "{text}");
+}
+
+#[test]
+fn a_panic_is_told_when_the_program_ends_while_it_unwinds() {
+    let (mut program, _folder) = start("logs");
+    let mut stream = program.connect();
+    write!(stream, "GET /panics/exit HTTP/1.1\r\nHost: x\r\n\r\n").unwrap();
+    assert_eq!(program.process.wait().unwrap().code(), Some(4));
+    let text = program.rest();
+    assert_eq!(text.matches("on the way out").count(), 1, "{text}");
 }
 
 #[test]
