@@ -444,14 +444,21 @@ fn merge_log_when_told(store: &Store, merges: &mpsc::Receiver<()>) {
         tracing::warn!(error = format!("{error:#}"), "there is no reserve");
     }
     for () in merges {
-        let mut merged = store.merge_log();
-        if matches!(&merged, Err(error) if error.kind() == ErrorKind::Full) {
-            merged = store.merge_log_with_reserve();
-        }
+        // A log that was merged may still have the room that the reserve needs.
+        let merged = store.merge_log().and_then(|()| store.keep_reserve());
+        let merged = match merged {
+            Err(error) if is_full(&error) => store.merge_log_with_reserve(),
+            merged => merged,
+        };
         if let Err(error) = merged {
             tracing::warn!(error = format!("{error:#}"), "the log was not merged");
         }
     }
+}
+
+/// SQLite calls a used-up quota an error of the disk.
+fn is_full(error: &Error) -> bool {
+    matches!(error.kind(), ErrorKind::Full | ErrorKind::Io)
 }
 
 /// Writes a batch and answers it; says whether the disk is full.
@@ -465,7 +472,7 @@ fn write(shared: &Shared, store: &Store, batch: Vec<Block>) -> bool {
     let started = Instant::now();
     let result = store.keep_reserve().and_then(|()| store.apply(&events));
     shared.metrics.committed(events.len(), started.elapsed());
-    let full = matches!(&result, Err(error) if error.kind() == ErrorKind::Full);
+    let full = result.as_ref().is_err_and(is_full);
     match result {
         Ok(applied) => {
             shared.log.admit_again();

@@ -25,7 +25,7 @@ pub(crate) struct Renderer<'a> {
     redaction: &'a Redaction,
     rules: Rules,
     pub(super) limits: &'a Limits,
-    nodes_left: usize,
+    pub(super) nodes_left: usize,
     pointers: usize,
     pub(super) depth: usize,
     worst: State,

@@ -144,7 +144,9 @@ impl Renderer<'_> {
             let len = len.place.uint(self.memory, 8)? as u64;
             let mut nodes = Vec::new();
             let mut place = head.place.clone();
-            while (nodes.len() as u64) < len.min(self.limits.items as u64) {
+            // A list that is no list any more may go round in a circle.
+            let most = self.limits.items.min(self.nodes_left) as u64;
+            while (nodes.len() as u64) < len.min(most) {
                 // An option of a pointer is the pointer, or 0.
                 let address = place.uint(self.memory, 8)? as u64;
                 if address == 0 {

@@ -46,6 +46,11 @@ impl Renderer<'_> {
         let scheme = self.scheme(&scheme.field("inner")?)?;
         let authority = self.byte_str(&authority.field("data")?)?;
         let path = self.byte_str(&path)?;
+        // Without a scheme, as in a proxy's address, the whole does not look like an address.
+        let login = |authority: &String| self.hides_text(&format!("://{authority}"));
+        if authority.as_ref().is_ok_and(login) {
+            return Some(Err(State::Redacted));
+        }
         let text = || {
             let (scheme, authority, path) = (scheme?, authority?, path?);
             let separator = if scheme.is_empty() { "" } else { "://" };
@@ -120,7 +125,20 @@ impl Renderer<'_> {
             if (bytes.len() as u64) < len {
                 self.cut();
             }
-            String::from_utf8(bytes).map_err(|_| State::Invalid)
+            match String::from_utf8(bytes) {
+                Ok(text) => Ok(text),
+                // What was cut in the middle of a character ends before it.
+                Err(error)
+                    if error.utf8_error().error_len().is_none()
+                        && (error.as_bytes().len() as u64) < len =>
+                {
+                    let valid = error.utf8_error().valid_up_to();
+                    let mut bytes = error.into_bytes();
+                    bytes.truncate(valid);
+                    String::from_utf8(bytes).map_err(|_| State::Invalid)
+                }
+                Err(_) => Err(State::Invalid),
+            }
         };
         Some(read())
     }
@@ -146,6 +164,8 @@ fn version_text(name: &str) -> &str {
 
 /// `ContentType` as the header is written: `content-type`.
 fn kebab(name: &str) -> String {
+    // One word in the header, two in the name.
+    let name = &name.replace("WebSocket", "Websocket");
     let mut text = String::with_capacity(name.len() + 4);
     for (at, c) in name.char_indices() {
         if c.is_ascii_uppercase() && at > 0 {
@@ -165,5 +185,6 @@ mod tests {
         assert_eq!(kebab("ContentType"), "content-type");
         assert_eq!(kebab("WwwAuthenticate"), "www-authenticate");
         assert_eq!(kebab("Accept"), "accept");
+        assert_eq!(kebab("SecWebSocketKey"), "sec-websocket-key");
     }
 }

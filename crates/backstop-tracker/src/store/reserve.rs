@@ -35,8 +35,9 @@ impl Store {
     ///
     /// [`ErrorKind::Full`] if there is no room for it.
     pub(crate) fn keep_reserve(&self) -> Result<(), Error> {
-        // A disk of a test has no room that could be asked for.
-        if self.0.opening.vfs.is_some() {
+        // A disk of a test has no room that could be asked for, and nobody gives a reserve up
+        // where the writer merges the log itself.
+        if self.0.opening.vfs.is_some() || !self.0.merge_log_aside {
             return Ok(());
         }
         self.take(&mut self.reserve())
@@ -63,12 +64,19 @@ impl Store {
         }
         let connection = self.0.opening.reader()?;
         // Ends the log's file as well, which is where the room comes back from.
-        connection
-            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))
+        let in_the_way: bool = connection
+            .query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0))
             .map_err(Fault::from)?;
         // Whoever writes next is told if there is none.
         let _ = self.take(&mut reserve);
-        Ok(())
+        match in_the_way {
+            // It says so as a result, and not as an error.
+            true => Err(Error::new(
+                ErrorKind::Busy,
+                "somebody reads from the log; it is merged as soon as they have ended",
+            )),
+            false => Ok(()),
+        }
     }
 
     fn reserve_path(&self) -> PathBuf {
@@ -77,27 +85,40 @@ impl Store {
 
     fn take(&self, reserve: &mut Reserve) -> Result<(), Error> {
         let path = self.reserve_path();
-        let is_there = || fs::metadata(&path).is_ok_and(|file| file.len() == BYTES);
-        if reserve.cannot_be_had || is_there() {
+        if reserve.cannot_be_had || fs::metadata(&path).is_ok_and(|file| is_whole(&file)) {
             return Ok(());
-        }
-        if room(&self.0.directory).is_some_and(|room| room < BYTES + MARGIN_BYTES) {
-            return Err(no_room());
         }
         let file = lock_file(&self.0.directory, FILE)?;
-        let Err(error) = allocate(&file) else {
+        let allocated = allocate(&file);
+        let room = room(&self.0.directory);
+        if allocated.is_ok() && room.is_none_or(|room| room >= MARGIN_BYTES) {
             return Ok(());
-        };
+        }
         // What is left of it must not pass for a reserve.
         drop(file);
         let _ = fs::remove_file(&path);
         let full = [io::ErrorKind::StorageFull, io::ErrorKind::QuotaExceeded];
-        if full.contains(&error.kind()) {
-            return Err(no_room());
+        match allocated {
+            Err(error) if !full.contains(&error.kind()) => {
+                tracing::warn!(
+                    %error,
+                    "no room can be kept back on this disk; a store that fills it will need more before it goes on"
+                );
+                reserve.cannot_be_had = true;
+                Ok(())
+            }
+            _ => Err(no_room()),
         }
-        reserve.cannot_be_had = true;
-        Ok(())
     }
+}
+
+/// A file that was copied without its empty parts has the length, and keeps no room back.
+fn is_whole(file: &fs::Metadata) -> bool {
+    #[cfg(unix)]
+    let allocated = std::os::unix::fs::MetadataExt::blocks(file) * 512;
+    #[cfg(not(unix))]
+    let allocated = BYTES;
+    file.len() == BYTES && allocated >= BYTES
 }
 
 fn no_room() -> Error {
@@ -117,7 +138,10 @@ fn room(directory: &Path) -> Option<u64> {
 #[cfg(target_os = "linux")]
 fn allocate(file: &File) -> io::Result<()> {
     use rustix::fs::{FallocateFlags, fallocate};
-    Ok(fallocate(file, FallocateFlags::empty(), 0, BYTES)?)
+    let flags = FallocateFlags::empty();
+    Ok(rustix::io::retry_on_intr(|| {
+        fallocate(file, flags, 0, BYTES)
+    })?)
 }
 
 #[cfg(not(target_os = "linux"))]

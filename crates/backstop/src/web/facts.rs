@@ -7,6 +7,7 @@
 use std::cell::RefCell;
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
 
@@ -24,7 +25,7 @@ pub(crate) struct RequestFacts {
     method: Method,
     version: Version,
     /// The route, the address and the headers, one after the other.
-    text: Vec<u8>,
+    text: SecretText,
     /// Where the route ends in the text, if one matched.
     route: Option<usize>,
     /// Where the address ends in the text.
@@ -43,6 +44,24 @@ pub(crate) struct RequestFacts {
     abandoned: AtomicBool,
     /// The same, for whoever reads the body.
     departure: Option<Departure>,
+}
+
+/// Text with headers in it: cookies, tokens. Its name hides it from captured variables.
+#[derive(Default)]
+struct SecretText(Vec<u8>);
+
+impl Deref for SecretText {
+    type Target = Vec<u8>;
+
+    fn deref(&self) -> &Vec<u8> {
+        &self.0
+    }
+}
+
+impl DerefMut for SecretText {
+    fn deref_mut(&mut self) -> &mut Vec<u8> {
+        &mut self.0
+    }
 }
 
 /// Whether the log has it that a client left while it sent its request: in the extensions of a
@@ -355,6 +374,12 @@ mod tests {
         assert_eq!(facts.parts().headers, *request.headers());
         assert_eq!(facts.uri(), request.uri());
         assert_eq!(facts.route(), None);
+    }
+
+    #[test]
+    fn headers_are_hidden_from_captured_variables() {
+        let hidden = backstop_capture::Redaction::default();
+        assert!(hidden.hides_type(std::any::type_name::<SecretText>()));
     }
 
     #[test]
