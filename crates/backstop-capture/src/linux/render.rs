@@ -441,20 +441,7 @@ impl<'a> Renderer<'a> {
     /// A text that must be UTF-8.
     pub(super) fn text(&mut self, address: u64, len: u64) -> Result<Value> {
         let bytes = self.text_bytes(address, len)?;
-        let text = match String::from_utf8(bytes) {
-            Ok(text) => text,
-            Err(error) => {
-                let valid = error.utf8_error().valid_up_to();
-                let cut_in_character = error.utf8_error().error_len().is_none()
-                    && (error.as_bytes().len() as u64) < len;
-                if !cut_in_character {
-                    return Err(State::Invalid);
-                }
-                let mut bytes = error.into_bytes();
-                bytes.truncate(valid);
-                String::from_utf8(bytes).map_err(|_| State::Invalid)?
-            }
-        };
+        let text = whole_characters(bytes, len)?;
         self.shown_text(text, len)
     }
 
@@ -584,6 +571,23 @@ fn same_bits(a: u128, b: u128, size: u64) -> bool {
     unused >= 128 || (a << unused) == (b << unused)
 }
 
+/// The text that `bytes` begin, of `len` bytes in all; what was cut in the middle of a character
+/// ends before it.
+pub(super) fn whole_characters(bytes: Vec<u8>, len: u64) -> Result<String> {
+    let error = match String::from_utf8(bytes) {
+        Ok(text) => return Ok(text),
+        Err(error) => error,
+    };
+    let valid = error.utf8_error().valid_up_to();
+    let was_cut = (error.as_bytes().len() as u64) < len;
+    if !was_cut || error.utf8_error().error_len().is_some() {
+        return Err(State::Invalid);
+    }
+    let mut bytes = error.into_bytes();
+    bytes.truncate(valid);
+    String::from_utf8(bytes).map_err(|_| State::Invalid)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -591,6 +595,18 @@ mod tests {
     use crate::platform::module;
 
     /// Every type of this program, laid over memory that holds anything, gives a value or a state.
+    #[test]
+    fn a_text_ends_before_a_character_that_was_cut() {
+        let check = |bytes: &[u8], len, expected: Option<&str>| {
+            let text = whole_characters(bytes.to_vec(), len).ok();
+            assert_eq!(text.as_deref(), expected);
+        };
+        check(b"ab", 2, Some("ab"));
+        check(b"ab\xc3", 9, Some("ab"));
+        check(b"ab\xc3", 3, None);
+        check(b"a\xffb", 9, None);
+    }
+
     #[test]
     fn any_type_over_any_memory() {
         let types: Vec<&'static Type> = own_units()

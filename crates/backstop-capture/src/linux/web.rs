@@ -1,7 +1,7 @@
 //! Values of the `http` crate: addresses of requests, names of headers, versions.
 
 use super::printers::Part;
-use super::render::{Renderer, Result};
+use super::render::{Renderer, Result, whole_characters};
 use super::ty::Kind;
 use crate::{State, Value};
 
@@ -125,20 +125,7 @@ impl Renderer<'_> {
             if (bytes.len() as u64) < len {
                 self.cut();
             }
-            match String::from_utf8(bytes) {
-                Ok(text) => Ok(text),
-                // What was cut in the middle of a character ends before it.
-                Err(error)
-                    if error.utf8_error().error_len().is_none()
-                        && (error.as_bytes().len() as u64) < len =>
-                {
-                    let valid = error.utf8_error().valid_up_to();
-                    let mut bytes = error.into_bytes();
-                    bytes.truncate(valid);
-                    String::from_utf8(bytes).map_err(|_| State::Invalid)
-                }
-                Err(_) => Err(State::Invalid),
-            }
+            whole_characters(bytes, len)
         };
         Some(read())
     }
