@@ -207,6 +207,19 @@ mod tests {
         assert_eq!(stored.map(|stored| stored.len()), Ok(1));
     }
 
+    #[cfg(unix)]
+    #[test]
+    fn a_file_that_keeps_no_room_back_is_made_anew() {
+        let data = tempfile::TempDir::new().unwrap();
+        let store = Store::open(data.path()).unwrap();
+        let path = data.path().join(FILE);
+        File::create(&path).unwrap().set_len(BYTES).unwrap();
+        store.keep_reserve().unwrap();
+        // On a disk that cannot promise room there is none.
+        let kept = fs::metadata(&path).map(|file| std::os::unix::fs::MetadataExt::blocks(&file));
+        assert!(kept.is_ok_and(|blocks| blocks * 512 >= BYTES) || !path.exists());
+    }
+
     #[test]
     fn a_reserve_that_was_cut_off_is_made_anew() {
         let data = tempfile::TempDir::new().unwrap();
