@@ -16,7 +16,7 @@ use super::error::{Error, Fault};
 use super::generation::{Found, Generations};
 use super::issue::{level_to_number, resolve_merged};
 use super::search::{self, KnownWords, Words};
-use super::{Store, hint, outcome};
+use super::{Store, hint, outcome, tag};
 use crate::alert::{Change, History, due};
 use crate::codec::Codec;
 use crate::digest::{Prepared, Stored};
@@ -24,14 +24,8 @@ use crate::grouping::{GroupHash, GroupKey};
 use crate::model::{AlertKind, AlertRule, IssueId, Key, ProjectId, Status};
 use crate::retention::{bucket_start, day_of, minute_of};
 
-/// Values of one tag that an issue tells apart; the others are counted together.
-const TAG_VALUES_MAX: i64 = 1000;
-/// Tags of one issue; clients that make up tag names fill no disk.
-const TAG_KEYS_MAX: i64 = 200;
 /// Entries of each cache; when one is full it starts anew, which costs a look-up per entry.
 const CACHE_MAX: usize = 50_000;
-/// The tag whose values are the users that an issue met.
-const USER_TAG: &str = "user";
 
 /// What the writer remembers between batches, so that a known issue costs no look-up.
 #[derive(Debug, Default)]
@@ -162,7 +156,7 @@ struct IssueDelta<'a> {
     last_seen: i64,
     latest: &'a Prepared,
     buckets: BTreeMap<i64, i64>,
-    tags: BTreeMap<(&'a str, &'a str), (i64, i64)>,
+    tags: tag::Sums<'a>,
     words: Vec<&'a Words>,
 }
 
@@ -344,7 +338,7 @@ impl<'a> IssueDelta<'a> {
             last_seen: i64::MIN,
             latest: event,
             buckets: BTreeMap::new(),
-            tags: BTreeMap::new(),
+            tags: tag::Sums::new(),
             words: Vec::new(),
         })
     }
@@ -449,7 +443,7 @@ fn write_issues(
             )?
             .execute((issue, start, n))?;
         }
-        let users = write_tags(tx, issue, &delta.tags)?;
+        let users = tag::add(tx, issue, delta.created, &delta.tags)?;
         let (status, came_back) = delta.status(now);
         write_issue(tx, issue, &delta, status, came_back, users, search_docs)?;
         let change = Change {
@@ -461,67 +455,6 @@ fn write_issues(
         applied.alerts += write_alerts(tx, caches, issue, &delta, change)?;
     }
     Ok(())
-}
-
-/// Adds to the tags of an issue; returns how many users are new.
-pub(super) fn write_tags(
-    tx: &Transaction<'_>,
-    issue: IssueId,
-    tags: &BTreeMap<(&str, &str), (i64, i64)>,
-) -> Result<i64, Fault> {
-    let mut users = 0;
-    let mut update = tx.prepare_cached(
-        "UPDATE tag SET n = n + ?, last_seen = max(last_seen, ?)
-         WHERE issue = ? AND key = ? AND value = ?",
-    )?;
-    for ((key, value), (n, seen)) in tags {
-        let known = update.execute((n, seen, issue, key, value))?;
-        if known == 0 && insert_tag(tx, issue, key, value, *n, *seen)? && *key == USER_TAG {
-            users += 1;
-        }
-    }
-    Ok(users)
-}
-
-/// Adds a value that a tag did not have; returns whether there was room for it.
-fn insert_tag(
-    tx: &Transaction<'_>,
-    issue: IssueId,
-    key: &str,
-    value: &str,
-    n: i64,
-    seen: i64,
-) -> Result<bool, Fault> {
-    let values: Option<i64> = tx
-        .prepare_cached("SELECT distinct_values FROM tag_key WHERE issue = ? AND key = ?")?
-        .query_row((issue, key), |row| row.get(0))
-        .optional()?;
-    let room = match values {
-        Some(values) => values < TAG_VALUES_MAX,
-        None => {
-            let keys: i64 = tx
-                .prepare_cached("SELECT count(*) FROM tag_key WHERE issue = ?")?
-                .query_row([issue], |row| row.get(0))?;
-            if keys >= TAG_KEYS_MAX {
-                return Ok(false);
-            }
-            true
-        }
-    };
-    let (told_apart, other) = if room { (1, 0) } else { (0, n) };
-    tx.prepare_cached(
-        "INSERT INTO tag_key (issue, key, distinct_values, other) VALUES (?, ?, ?, ?)
-         ON CONFLICT DO UPDATE SET distinct_values = distinct_values + excluded.distinct_values,
-                                   other = other + excluded.other",
-    )?
-    .execute((issue, key, told_apart, other))?;
-    if room {
-        tx.prepare_cached(
-            "INSERT INTO tag (issue, key, value, n, last_seen) VALUES (?, ?, ?, ?, ?)",
-        )?
-        .execute((issue, key, value, n, seen))?;
-    }
-    Ok(room)
 }
 
 fn write_issue(

@@ -234,10 +234,12 @@ const RULES: &[Rule] = &[
     },
     Rule {
         what: "tags of no issue",
-        count: "SELECT count(*) FROM tag_key WHERE issue NOT IN (SELECT id FROM issue)",
+        count: "SELECT (SELECT count(*) FROM tag_key WHERE issue NOT IN (SELECT id FROM issue))
+                     + (SELECT count(*) FROM tag_pack WHERE issue NOT IN (SELECT id FROM issue))",
         mend: Some(
             "DELETE FROM tag_key WHERE issue NOT IN (SELECT id FROM issue);
-               DELETE FROM tag WHERE issue NOT IN (SELECT id FROM issue)",
+               DELETE FROM tag WHERE issue NOT IN (SELECT id FROM issue);
+               DELETE FROM tag_pack WHERE issue NOT IN (SELECT id FROM issue)",
         ),
     },
     Rule {
@@ -308,14 +310,23 @@ const SUMS: &[Rule] = &[
         mend: Some("UPDATE statistic SET value = (SELECT coalesce(sum(length(body)), 0) FROM event) WHERE name = 'body_bytes'"),
     },
     Rule {
+        what: "issues whose tags cannot be read",
+        count: "SELECT count(*) FROM tag_pack WHERE NOT json_valid(body)",
+        // They are counted anew.
+        mend: Some("DELETE FROM tag_pack WHERE NOT json_valid(body)"),
+    },
+    Rule {
         what: "tags whose number of values is wrong",
         count: "SELECT count(*) FROM tag_key k WHERE k.distinct_values <> (SELECT count(*) FROM tag t WHERE t.issue = k.issue AND t.key = k.key)",
         mend: Some("UPDATE tag_key SET distinct_values = (SELECT count(*) FROM tag t WHERE t.issue = tag_key.issue AND t.key = tag_key.key)"),
     },
     Rule {
         what: "tags that more events have than their issue has",
-        count: "SELECT count(*) FROM tag_key k JOIN issue i ON i.id = k.issue
-                WHERE i.events < k.other + (SELECT coalesce(sum(n), 0) FROM tag t WHERE t.issue = k.issue AND t.key = k.key)",
+        count: "SELECT count(*) FROM
+                  (SELECT issue, key, sum(n) AS n
+                   FROM (SELECT issue, key, n FROM tag_all UNION ALL SELECT issue, key, other FROM tag_key)
+                   GROUP BY issue, key) t JOIN issue i ON i.id = t.issue
+                WHERE i.events < t.n",
         mend: None,
     },
     Rule {

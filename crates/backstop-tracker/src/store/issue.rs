@@ -9,8 +9,7 @@ use super::error::{Error, ErrorKind, Fault};
 use super::project::found;
 use super::{Store, project_from_sql, search};
 use crate::model::{
-    Cursor, Decision, Issue, IssueId, IssuePage, IssueQuery, ProjectId, Sort, Status, TagCount,
-    TagValue, short_id,
+    Cursor, Decision, Issue, IssueId, IssuePage, IssueQuery, ProjectId, Sort, Status, short_id,
 };
 use crate::retention::minute_of;
 
@@ -152,34 +151,6 @@ impl Store {
             "SELECT start, n FROM project_bucket WHERE project = ? AND start >= ? AND start < ?";
         let project = super::project_to_sql(project);
         self.read(|tx| sum_buckets(tx, SQL, project, from, to, width_minutes))
-    }
-
-    /// Returns the tags of an issue with their most frequent values.
-    ///
-    /// # Errors
-    ///
-    /// If the store cannot be read.
-    pub fn tags(&self, issue: IssueId, values_per_tag: usize) -> Result<Vec<TagCount>, Error> {
-        self.read(|tx| {
-            let issue = resolve_merged(tx, issue)?;
-            let mut tags = Vec::new();
-            let mut keys = tx.prepare_cached(
-                "SELECT k.key, k.other, coalesce((SELECT sum(n) FROM tag t WHERE t.issue = k.issue AND t.key = k.key), 0)
-                 FROM tag_key k WHERE k.issue = ? ORDER BY k.key",
-            )?;
-            let mut rows = keys.query([issue])?;
-            while let Some(row) = rows.next()? {
-                let (key, other, told_apart): (String, u64, u64) =
-                    (row.get(0)?, row.get(1)?, row.get(2)?);
-                tags.push(TagCount {
-                    values: tag_values(tx, issue, &key, values_per_tag)?,
-                    total: told_apart + other,
-                    key,
-                    other,
-                });
-            }
-            Ok(tags)
-        })
     }
 }
 
@@ -394,24 +365,4 @@ fn sum_buckets(
         }
     }
     Ok(sums)
-}
-
-fn tag_values(
-    tx: &Transaction<'_>,
-    issue: IssueId,
-    key: &str,
-    limit: usize,
-) -> Result<Vec<TagValue>, Fault> {
-    Ok(tx
-        .prepare_cached(
-            "SELECT value, n, last_seen FROM tag WHERE issue = ? AND key = ? ORDER BY n DESC, value LIMIT ?",
-        )?
-        .query_map((issue, key, limit as i64), |row| {
-            Ok(TagValue {
-                value: row.get(0)?,
-                count: row.get(1)?,
-                last_seen: Timestamp::from_micros(row.get(2)?),
-            })
-        })?
-        .collect::<Result<_, _>>()?)
 }

@@ -14,7 +14,7 @@ use super::error::{Error, ErrorKind, Fault};
 use super::event::{EVENT_COLUMNS, EventRow, event_of_row};
 use super::issue::{level_to_number, one_issue, resolve_merged};
 use super::search::{self, WORDS_MAX};
-use super::{Store, apply, generation, hint};
+use super::{Store, apply, generation, hint, tag};
 use crate::digest::{tags, words};
 use crate::grouping::hint::Sketch;
 use crate::grouping::{GroupHash, Grouper, Grouping, Ingredient, Part};
@@ -282,18 +282,7 @@ fn merge_one(tx: &Transaction<'_>, into: &Issue, other: &Issue) -> Result<(), Fa
          ON CONFLICT DO UPDATE SET n = n + excluded.n",
         both,
     )?;
-    tx.execute(
-        "INSERT INTO tag (issue, key, value, n, last_seen)
-         SELECT ?1, key, value, n, last_seen FROM tag WHERE issue = ?2
-         ON CONFLICT DO UPDATE SET n = n + excluded.n, last_seen = max(last_seen, excluded.last_seen)",
-        both,
-    )?;
-    tx.execute(
-        "INSERT INTO tag_key (issue, key, distinct_values, other)
-         SELECT ?1, key, distinct_values, other FROM tag_key WHERE issue = ?2
-         ON CONFLICT DO UPDATE SET other = other + excluded.other",
-        both,
-    )?;
+    tag::merge(tx, into.id, other.id)?;
     // An alert that is due must still go out where both issues have one for the same reason.
     tx.execute(
         "UPDATE outbox SET issue = ?1, window =
@@ -310,10 +299,7 @@ fn merge_one(tx: &Transaction<'_>, into: &Issue, other: &Issue) -> Result<(), Fa
         "INSERT INTO issue_merged (into_issue, id) VALUES (?1, ?2)",
         both,
     )?;
-    for table in ["bucket", "tag", "tag_key"] {
-        tx.execute(&format!("DELETE FROM {table} WHERE issue = ?"), [other.id])?;
-    }
-    count_tag_values(tx, into.id)?;
+    tx.execute("DELETE FROM bucket WHERE issue = ?", [other.id])?;
     hint::remove(tx, other.project, other.id)?;
     // What an issue says of itself is what its latest event says.
     if other.last_seen > into.last_seen {
@@ -352,16 +338,6 @@ fn joined_reason(own: &str, other: &str) -> String {
         }
     }
     reasons.join(MERGED_WITH)
-}
-
-fn count_tag_values(tx: &Transaction<'_>, issue: IssueId) -> Result<(), Fault> {
-    tx.execute(
-        "UPDATE tag_key SET distinct_values =
-             (SELECT count(*) FROM tag t WHERE t.issue = tag_key.issue AND t.key = tag_key.key)
-         WHERE issue = ?",
-        [issue],
-    )?;
-    Ok(())
 }
 
 type PageRow = (i64, GroupHash, EventRow);
@@ -486,7 +462,7 @@ impl Side {
         });
     }
 
-    fn tag_sums(&self) -> BTreeMap<(&str, &str), (i64, i64)> {
+    fn tag_sums(&self) -> tag::Sums<'_> {
         let sums = self.tags.iter();
         sums.map(|((key, value), sum)| ((key.as_str(), value.as_str()), *sum))
             .collect()
@@ -690,34 +666,15 @@ fn move_hashes(
 }
 
 fn rewrite_tags(tx: &Transaction<'_>, issue: IssueId, side: &Side) -> Result<(), Fault> {
-    tx.execute("DELETE FROM tag WHERE issue = ?", [issue])?;
-    tx.execute("DELETE FROM tag_key WHERE issue = ?", [issue])?;
-    let users = apply::write_tags(tx, issue, &side.tag_sums())?;
+    tag::forget(tx, issue)?;
+    let users = tag::add(tx, issue, true, &side.tag_sums())?;
     tx.execute("UPDATE issue SET users = ? WHERE id = ?", (users, issue))?;
     Ok(())
 }
 
 /// Takes the tags of moved events away from an issue that has events without bodies.
 fn take_tags(tx: &Transaction<'_>, issue: IssueId, moved: &Side) -> Result<(), Fault> {
-    for ((key, value), (n, _)) in &moved.tags {
-        let told_apart = tx
-            .prepare_cached(
-                "UPDATE tag SET n = n - ?1 WHERE issue = ?2 AND key = ?3 AND value = ?4",
-            )?
-            .execute((n, issue, key, value))?;
-        if told_apart == 0 {
-            tx.prepare_cached(
-                "UPDATE tag_key SET other = max(0, other - ?1) WHERE issue = ?2 AND key = ?3",
-            )?
-            .execute((n, issue, key))?;
-        }
-    }
-    let gone = tx.execute(
-        "DELETE FROM tag WHERE issue = ? AND key = 'user' AND n <= 0",
-        [issue],
-    )?;
-    tx.execute("DELETE FROM tag WHERE issue = ? AND n <= 0", [issue])?;
-    count_tag_values(tx, issue)?;
+    let gone = tag::take(tx, issue, &moved.tag_sums())?;
     tx.execute(
         "UPDATE issue SET users = max(0, users - ?) WHERE id = ?",
         (gone as i64, issue),

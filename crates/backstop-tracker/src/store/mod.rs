@@ -28,6 +28,7 @@ mod reserve;
 mod schema;
 mod search;
 mod source_file;
+mod tag;
 mod wal;
 
 use std::fs::{self, File};

@@ -1,9 +1,12 @@
 //! The store and the digest through their public methods, on a real file.
 
+use std::collections::BTreeMap;
+
 use backstop_protocol::{Event, EventId, Level, Timestamp};
 use backstop_tracker::digest::{Digest, Incoming, Stored};
 use backstop_tracker::model::{
-    AlertKind, Decision, IssueQuery, Key, NewProject, Project, ProjectId, Sort, Status, Which,
+    AlertKind, Decision, IssueId, IssueQuery, Key, NewProject, Project, ProjectId, Sort, Status,
+    Which,
 };
 use backstop_tracker::store::{ErrorKind, Remedy, Store, StoreOptions, restore};
 use serde_json::json;
@@ -213,6 +216,105 @@ fn counts_buckets_and_tags_agree_over_many_batches() {
         .project_buckets(bench.project.id, START, bench.now, 60)
         .unwrap();
     assert_eq!(buckets, [120, 40, 40, 0]);
+}
+
+/// The values of every tag of an issue with their counts.
+fn tag_counts(store: &Store, issue: IssueId) -> BTreeMap<(String, String), u64> {
+    let tags = store.tags(issue, 10_000).unwrap().into_iter();
+    tags.flat_map(|tag| {
+        let values = tag.values.into_iter();
+        values.map(move |value| ((tag.key.clone(), value.value), value.count))
+    })
+    .collect()
+}
+
+#[test]
+fn every_value_of_every_tag_is_counted() {
+    let mut bench = Bench::new();
+    let mut expected = [BTreeMap::new(), BTreeMap::new()];
+    let mut issues = [IssueId(0); 2];
+    for round in 0_u64..40 {
+        let mut events = Vec::new();
+        for number in 0..6 {
+            let which = (round + number) % 2;
+            let mut event = bench.event(["A", "B"][which as usize]);
+            // Some tags have few values, some many, some long ones; no two rounds are alike.
+            for key in 0..12 {
+                let value = (round * 31 + number * 7 + key) * 2_654_435_761 % (1 + key * 3);
+                let long = if key == 5 {
+                    "x".repeat(150)
+                } else {
+                    String::new()
+                };
+                let (key, value) = (format!("tag{key}"), format!("\"{value}\"\u{e9}{long}"));
+                event.tags.insert(key, value.into());
+            }
+            for (key, value) in &event.tags {
+                let key = (key.clone(), value.as_str().unwrap().to_owned());
+                *expected[which as usize].entry(key).or_insert(0) += 1;
+            }
+            events.push(event);
+        }
+        let stored = bench.submit(&events);
+        issues[(round % 2) as usize] = stored[0].issue;
+        issues[((round + 1) % 2) as usize] = stored[1].issue;
+        bench.pass_minutes(1);
+        if round == 20 {
+            bench = bench.restart();
+        }
+    }
+    let seen = |bench: &Bench, issue| {
+        let mut counts = tag_counts(&bench.store, issue);
+        counts.retain(|(key, _), _| key.starts_with("tag"));
+        counts
+    };
+    assert_eq!(seen(&bench, issues[0]), expected[0]);
+    assert_eq!(seen(&bench, issues[1]), expected[1]);
+    assert!(bench.store.check(false).unwrap().findings.is_empty());
+
+    let merged = bench.store.merge(issues[0], &[issues[1]]).unwrap().id;
+    let [mut sum, other] = expected;
+    for (key, n) in other {
+        *sum.entry(key).or_insert(0) += n;
+    }
+    assert_eq!(seen(&bench, merged), sum);
+    let mut event = bench.event("A");
+    let (key, value) = sum.keys().next().cloned().unwrap();
+    event.tags.insert(key.clone(), value.as_str().into());
+    bench.submit(&[event]);
+    *sum.get_mut(&(key, value)).unwrap() += 1;
+    assert_eq!(seen(&bench, merged), sum);
+    assert!(bench.store.check(false).unwrap().findings.is_empty());
+}
+
+#[test]
+fn an_issue_has_so_many_tags_and_values_and_counts_the_rest() {
+    let mut bench = Bench::new();
+    let mut issue = IssueId(0);
+    for round in 0..21 {
+        let events: Vec<_> = (0..50)
+            .map(|number| {
+                let mut event = bench.event("A");
+                event.user.as_mut().unwrap().id = Some((round * 50 + number).into());
+                if number == 0 {
+                    for key in 0..12 {
+                        event.tags.insert(format!("tag-{round}-{key}"), "1".into());
+                    }
+                }
+                event
+            })
+            .collect();
+        issue = bench.submit(&events)[0].issue;
+    }
+    assert_eq!(bench.store.issue(issue).unwrap().users, 1000);
+    let tags = bench.store.tags(issue, 10_000).unwrap();
+    assert_eq!(tags.len(), 200);
+    let user = tags.iter().find(|tag| tag.key == "user").unwrap();
+    assert_eq!(
+        (user.total, user.other, user.values.len()),
+        (1050, 50, 1000)
+    );
+    assert!(bench.store.check(false).unwrap().findings.is_empty());
 }
 
 #[test]
