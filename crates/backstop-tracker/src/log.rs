@@ -20,7 +20,7 @@ const QUEUE_EVENTS_MAX: usize = 4096;
 const QUEUE_BYTES_MAX: usize = 32 << 20;
 /// Events in one transaction; beyond this a commit costs nothing anyway and answers come late.
 const BATCH_EVENTS_MAX: usize = 1024;
-/// How long a batch may wait to become as large as the one before; people do not notice it.
+/// How long a batch may wait to become half as large as the one before; people do not notice it.
 const GATHER_MAX: Duration = Duration::from_millis(4);
 /// When a client that found a full queue may come again.
 const FULL_RETRY_AFTER: Duration = Duration::from_secs(1);
@@ -97,13 +97,15 @@ impl Log {
                 .unwrap_or_else(PoisonError::into_inner);
         }
         // Those who were answered last time are about to send again: without this wait the writer
-        // would commit for the first of them alone, and a commit costs as much as ten events.
+        // would commit for the first of them alone, and a commit costs as much as ten events. It
+        // does not wait for all of them: while it writes the one half, the other is prepared.
         let deadline = Instant::now() + GATHER_MAX;
-        while queue.events < queue.last_batch && !queue.stopping {
+        let wanted = queue.last_batch / 2;
+        while queue.events < wanted && !queue.stopping {
             let Some(left) = deadline.checked_duration_since(Instant::now()) else {
                 break;
             };
-            queue.writer_wants = Some(queue.last_batch);
+            queue.writer_wants = Some(wanted);
             let waited = self.filled.wait_timeout(queue, left);
             queue = waited.unwrap_or_else(PoisonError::into_inner).0;
         }
