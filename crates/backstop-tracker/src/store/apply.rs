@@ -13,6 +13,7 @@ use rusqlite::{OptionalExtension, Transaction};
 
 use super::alert::{kind_number, rules};
 use super::error::{Error, Fault};
+use super::fresh::Fresh;
 use super::generation::{Found, Generations};
 use super::issue::{level_to_number, resolve_merged};
 use super::search::{self, KnownWords, Words};
@@ -33,6 +34,7 @@ pub(super) struct Caches {
     groups: HashMap<(ProjectId, u16, GroupHash), IssueId>,
     rules: HashMap<ProjectId, Arc<[AlertRule]>>,
     generations: Option<Generations>,
+    fresh: Option<Fresh>,
     next_seq: Option<i64>,
     words: KnownWords,
     frequencies: HashMap<(IssueId, u32), Frequency>,
@@ -61,11 +63,17 @@ impl Store {
     /// Stores a batch of events; when this returns `Ok`, it is on the disk.
     pub(crate) fn apply(&self, batch: &[Prepared]) -> Result<Applied, Error> {
         let mut writer = self.0.writer.lock();
-        Ok(writer.transaction(|tx, caches| apply(tx, caches, batch))?)
+        let ids_max = self.0.fresh_ids_max;
+        Ok(writer.transaction(|tx, caches| apply(tx, caches, ids_max, batch))?)
     }
 }
 
-fn apply(tx: &Transaction<'_>, caches: &mut Caches, batch: &[Prepared]) -> Result<Applied, Fault> {
+fn apply(
+    tx: &Transaction<'_>,
+    caches: &mut Caches,
+    ids_max: usize,
+    batch: &[Prepared],
+) -> Result<Applied, Fault> {
     caches.trim();
     let Some(now) = batch.iter().map(|event| event.received).max() else {
         return Ok(Applied::default());
@@ -74,23 +82,33 @@ fn apply(tx: &Transaction<'_>, caches: &mut Caches, batch: &[Prepared]) -> Resul
         Some(generations) => generations,
         None => Generations::read(tx)?,
     };
-    generations.turn(tx, now)?;
+    let mut fresh = match caches.fresh.take() {
+        Some(fresh) => fresh,
+        None => Fresh::read(tx)?,
+    };
+    generations.turn(tx, &mut fresh, now)?;
     let mut deltas = Deltas::default();
     let mut applied = Applied::default();
     for event in batch {
-        let stored = match generations.find(tx, event.project, event.event_id)? {
+        let found = match fresh.find(event.project, event.event_id) {
+            Some(found) => Some(found),
+            None => generations.find(tx, event.project, event.event_id)?,
+        };
+        let stored = match found {
             Some(found) => Stored {
                 event_id: event.event_id,
                 issue: resolve_merged(tx, found.issue)?,
                 new_issue: false,
                 duplicate: true,
             },
-            None => store_event(tx, caches, &generations, &mut deltas, event, now)?,
+            None => store_event(tx, caches, &mut fresh, &mut deltas, event, now)?,
         };
         deltas.project(event, stored.duplicate);
         applied.stored.push(stored);
     }
+    fresh.write(tx, ids_max, |id, found| generations.insert(tx, id, found))?;
     caches.generations = Some(generations);
+    caches.fresh = Some(fresh);
     write_issues(tx, caches, deltas.issues, now, &mut applied)?;
     write_projects(tx, &deltas.projects, &deltas.outcomes)?;
     if deltas.body_bytes > 0 {
@@ -174,7 +192,7 @@ struct IssueRow {
 fn store_event<'a>(
     tx: &Transaction<'_>,
     caches: &mut Caches,
-    generations: &Generations,
+    fresh: &mut Fresh,
     deltas: &mut Deltas<'a>,
     event: &'a Prepared,
     now: Timestamp,
@@ -191,7 +209,7 @@ fn store_event<'a>(
         issue,
         seq,
     };
-    generations.insert(tx, event.event_id, found)?;
+    fresh.insert(event.event_id, found);
     insert_event(tx, event, found, delta.before.events + delta.events)?;
     deltas.body_bytes += event.body.bytes.len() as i64;
     Ok(Stored {

@@ -1,5 +1,6 @@
 //! Event ids, in generations of about a day.
 //!
+//! The latest ids of the current generation are in [`super::fresh`].
 //! An id counts as a duplicate while its generation is there, and afterwards while its body is.
 //! A generation lasts a day of the server's clock; a clock that jumps opens at most one new
 //! generation, so that it cannot shorten the window by more than a day.
@@ -8,6 +9,7 @@ use backstop_protocol::{EventId, Timestamp};
 use rusqlite::{OptionalExtension, Transaction};
 
 use super::error::Fault;
+use super::fresh::{self, Fresh};
 use super::project_from_sql;
 use crate::model::{IssueId, ProjectId};
 
@@ -56,7 +58,12 @@ impl Generations {
     }
 
     /// Opens a new generation if it is time for one and a slot is free.
-    pub(super) fn turn(&mut self, tx: &Transaction<'_>, now: Timestamp) -> Result<(), Fault> {
+    pub(super) fn turn(
+        &mut self,
+        tx: &Transaction<'_>,
+        fresh: &mut Fresh,
+        now: Timestamp,
+    ) -> Result<(), Fault> {
         let now = now.micros();
         let current = self.numbers.first().copied();
         let in_time = (self.opened.saturating_sub(DAY_MICROS)
@@ -65,6 +72,7 @@ impl Generations {
         if current.is_some() && (in_time || self.numbers.len() as i64 >= SLOTS) {
             return Ok(());
         }
+        fresh.move_all(tx, |id, found| self.insert(tx, id, found))?;
         let number = current.map_or(0, |number| number + 1);
         tx.execute(
             "UPDATE generation SET closed = ? WHERE closed IS NULL",
@@ -98,7 +106,7 @@ impl Generations {
         }
     }
 
-    /// Notes an id that [`Generations::find`] did not find.
+    /// Notes an id, unless it is there.
     pub(super) fn insert(
         &self,
         tx: &Transaction<'_>,
@@ -125,6 +133,8 @@ impl Generations {
         seq: i64,
         issue: IssueId,
     ) -> Result<(), Fault> {
+        // An id that has moved may still be in its row.
+        fresh::move_to(tx, id, seq, issue)?;
         let tables = self.numbers.iter().map(|number| MOVE[slot(*number)]);
         for sql in tables.chain([MOVE_KEPT]) {
             let moved = tx
@@ -144,7 +154,10 @@ pub(super) fn find(
     project: ProjectId,
     id: EventId,
 ) -> Result<Option<Found>, Fault> {
-    Generations::read(tx)?.find(tx, project, id)
+    match Generations::read(tx)?.find(tx, project, id)? {
+        Some(found) => Ok(Some(found)),
+        None => fresh::find(tx, Some(project), id),
+    }
 }
 
 /// Finds an id of any project.
@@ -160,7 +173,7 @@ pub(super) fn find_anywhere(tx: &Transaction<'_>, id: EventId) -> Result<Option<
             return Ok(found);
         }
     }
-    Ok(None)
+    fresh::find(tx, None, id)
 }
 
 /// Moves a part of the oldest generation out of the way, if it is past the window.
@@ -253,7 +266,7 @@ const MOVE: [&str; SLOTS as usize] =
     per_slot!("UPDATE ", " SET issue = ? WHERE id = ? AND seq = ?");
 const MOVE_KEPT: &str = "UPDATE event_id_kept SET issue = ? WHERE id = ? AND seq = ?";
 const INSERT: [&str; SLOTS as usize] = per_slot!(
-    "INSERT INTO ",
+    "INSERT OR IGNORE INTO ",
     " (id, project, issue, seq) VALUES (?, ?, ?, ?)"
 );
 const KEEP: [&str; SLOTS as usize] = per_slot!(

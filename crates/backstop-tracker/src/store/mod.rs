@@ -14,6 +14,7 @@ mod check;
 mod connection;
 mod error;
 mod event;
+mod fresh;
 mod generation;
 mod hint;
 mod issue;
@@ -75,6 +76,7 @@ struct Inner {
     opening: Opening,
     body_bytes_max: u64,
     merge_log_aside: bool,
+    fresh_ids_max: usize,
     writer: WriterLock,
     readers: Readers,
     known_keys: KnownKeys,
@@ -95,7 +97,12 @@ pub struct StoreOptions {
     pub log_pages_max: u32,
     /// The log is also merged beside the writer, before it becomes that large.
     pub merge_log_aside: bool,
+    /// The latest event ids that are held in memory to be written together, at 100 bytes each.
+    pub fresh_ids_max: usize,
 }
+
+/// Some three megabytes. The more there are, the more of them share a page when they are moved.
+const FRESH_IDS_DEFAULT: usize = 32_768;
 
 /// 64 MB: reached only when merging aside cannot keep up, and a start reads the log once.
 const LOG_PAGES_DEFAULT: u32 = 16_000;
@@ -107,6 +114,7 @@ impl Default for StoreOptions {
             body_bytes_max: BODY_BYTES_DEFAULT,
             log_pages_max: LOG_PAGES_DEFAULT,
             merge_log_aside: true,
+            fresh_ids_max: FRESH_IDS_DEFAULT,
         }
     }
 }
@@ -184,6 +192,7 @@ impl Store {
             _in_use: in_use,
             body_bytes_max: options.body_bytes_max,
             merge_log_aside: options.merge_log_aside,
+            fresh_ids_max: options.fresh_ids_max,
             writer: WriterLock::new(Writer::new(writer)),
             readers: Readers::new(opening.clone()),
             opening,

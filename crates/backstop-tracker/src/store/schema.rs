@@ -18,6 +18,7 @@ const MIGRATIONS: &[&str] = &[
     include_str!("../../migrations/sqlite/0007_sketches.sql"),
     include_str!("../../migrations/sqlite/0008_delivery.sql"),
     include_str!("../../migrations/sqlite/0009_tag_packs.sql"),
+    include_str!("../../migrations/sqlite/0010_fresh_ids.sql"),
 ];
 
 /// Brings a file of any earlier version to this one; each step is one transaction.

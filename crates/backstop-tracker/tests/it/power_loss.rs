@@ -130,6 +130,8 @@ fn live(
         log_pages_max: 1 + random.below(60) as u32,
         // A second thread would make a run differ from its replay.
         merge_log_aside: false,
+        // Ids move to their generation in every life.
+        fresh_ids_max: random.below(30) as usize,
     };
     if !last {
         disk.cut_power_after(random.below(300));

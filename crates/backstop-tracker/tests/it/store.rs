@@ -47,21 +47,20 @@ impl Bench {
     }
 
     fn with_budget(body_bytes_max: u64) -> Bench {
-        let mut bench = Bench::new();
-        let options = StoreOptions {
+        Bench::new().restart_with(&StoreOptions {
             body_bytes_max,
             ..StoreOptions::default()
-        };
-        bench.digest.stop();
-        bench.store = Store::open_with(bench.scratch.path(), &options).unwrap();
-        bench.digest = Digest::start(bench.store.clone()).unwrap();
-        bench
+        })
     }
 
     /// The same directory after the process has ended and started again.
-    fn restart(mut self) -> Bench {
+    fn restart(self) -> Bench {
+        self.restart_with(&StoreOptions::default())
+    }
+
+    fn restart_with(mut self, options: &StoreOptions) -> Bench {
         self.digest.stop();
-        self.store = Store::open(self.scratch.path()).unwrap();
+        self.store = Store::open_with(self.scratch.path(), options).unwrap();
         self.digest = Digest::start(self.store.clone()).unwrap();
         self
     }
@@ -188,6 +187,63 @@ fn an_id_counts_once_whatever_the_batch_the_restart_and_the_sender() {
         counted,
         [("duplicate", 1), ("accepted", 1), ("duplicate", 2)]
     );
+}
+
+#[test]
+fn an_id_is_found_wherever_it_has_moved() {
+    let options = StoreOptions {
+        fresh_ids_max: 10,
+        ..StoreOptions::default()
+    };
+    let mut bench = Bench::new().restart_with(&options);
+    let mut events = Vec::new();
+    for round in 0..30_usize {
+        let batch: Vec<_> = (0..1 + round % 7)
+            .map(|number| {
+                let mut event = bench.event("PaymentError");
+                // As random as the ids of clients, and the same in every run.
+                let random = (round * 7 + number + 1) as u128;
+                let id = random.wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c834);
+                event.event_id = EventId::from_bytes(id.to_be_bytes());
+                event
+            })
+            .collect();
+        assert!(bench.submit(&batch).iter().all(|stored| !stored.duplicate));
+        events.extend(batch);
+        for event in &events {
+            bench.store.event_place(event.event_id).unwrap();
+        }
+        match round {
+            9 => bench = bench.restart_with(&options),
+            19 => bench.pass_minutes(25 * 60),
+            _ => {}
+        }
+    }
+    assert!(bench.submit(&events).iter().all(|stored| stored.duplicate));
+    let mut bench = bench.restart();
+    assert!(bench.submit(&events).iter().all(|stored| stored.duplicate));
+    assert_eq!(bench.store.check(false).unwrap().findings, []);
+    let connection = rusqlite::Connection::open(bench.scratch.path().join("backstop.db")).unwrap();
+    let count = |sql: &str| {
+        connection
+            .query_row(sql, [], |row| row.get::<_, usize>(0))
+            .unwrap()
+    };
+    // Those of the first day have all moved, those of the second but for some.
+    let first_day = count("SELECT count(*) FROM event_id_0");
+    assert_eq!(first_day, (0..20).map(|round| 1 + round % 7).sum::<usize>());
+    assert!(count("SELECT count(*) FROM event_id_1") > 0);
+    assert!(count("SELECT count(*) FROM event_id_fresh") > 0);
+
+    // A row that is damaged is told, and its ids are known again.
+    connection
+        .execute("UPDATE event_id_fresh SET ids = x'00'", [])
+        .unwrap();
+    drop(connection);
+    assert!(!bench.store.check(false).unwrap().is_clean());
+    assert!(bench.store.check(true).unwrap().is_clean());
+    assert_eq!(bench.store.check(false).unwrap().findings, []);
+    assert!(bench.submit(&events).iter().all(|stored| stored.duplicate));
 }
 
 #[test]
@@ -794,7 +850,11 @@ fn a_trained_dictionary_shrinks_bodies_and_old_ones_stay_readable() {
 
 #[test]
 fn a_check_finds_and_mends_what_disagrees() {
-    let mut bench = Bench::new();
+    let mut bench = Bench::new().restart_with(&StoreOptions {
+        // Every id is in its generation at once.
+        fresh_ids_max: 0,
+        ..StoreOptions::default()
+    });
     let events: Vec<_> = (0..10).map(|_| bench.send("PaymentError")).collect();
     assert!(bench.store.check(false).unwrap().is_clean());
     let damage = rusqlite::Connection::open(bench.scratch.path().join("backstop.db")).unwrap();
@@ -803,6 +863,7 @@ fn a_check_finds_and_mends_what_disagrees() {
         "UPDATE issue SET kept = 1",
         "UPDATE event SET body = x'00' WHERE seq = 4",
         "DELETE FROM event_id_0 WHERE seq = 5",
+        "UPDATE tag_pack SET body = '[[\"level\",'",
         "INSERT INTO bucket VALUES (99, 1, 1)",
     ] {
         assert_eq!(damage.execute(statement, []).unwrap(), 1, "{statement}");
@@ -817,6 +878,7 @@ fn a_check_finds_and_mends_what_disagrees() {
         "1 buckets of no issue",
         "sum of their buckets",
         "number of kept bodies",
+        "1 issues whose tags cannot be read",
         &format!("the body of event {}", events[3].event_id),
         &format!("event {} is not found", events[4].event_id),
     ] {
