@@ -135,7 +135,7 @@ pub(crate) struct Wrapped {
 impl Wrapped {
     /// Makes the future of a view. Of the user's code only `Clone` runs.
     fn call(&self, request: &mut Option<Request>) -> RouteFuture<Infallible> {
-        let request = request.take().unwrap_or_default();
+        let request = request.take().expect(POLLED_AGAIN);
         match self.ready.try_lock() {
             Ok(mut route) => route.call(request),
             Err(_) => self.spare.clone().call(request),
@@ -204,8 +204,7 @@ impl PlaceFuture {
         let facts = RequestFacts::of(request, place.core.wants_extensions);
         if let Err(error) = place.core.switches.trusts(request.headers()) {
             // As an unknown address: the app's own hooks run around the refusal.
-            let run = run(Arc::clone(place.unrouted()), Err(error), facts.unrouted());
-            self.state = State::Surrounded(Box::pin(run));
+            self.state = surrounded(place.unrouted(), Err(error), facts.unrouted());
             return Turn::Again;
         }
         if let Some(methods) = &place.methods
@@ -217,7 +216,7 @@ impl PlaceFuture {
         // Beside the view's own code, a state or a layer of the user's is cloned here.
         if place.has_hooks() {
             let view = panic::catch(|| self.wrapped.call(arrived));
-            self.state = State::Surrounded(Box::pin(run(Arc::clone(place), view, facts)));
+            self.state = surrounded(place, view, facts);
             return Turn::Again;
         }
         let mut view = None;
@@ -274,6 +273,16 @@ impl PlaceFuture {
             },
         }
     }
+}
+
+/// A request with hooks. Apart from the others, which are most, so that they touch less code.
+#[inline(never)]
+fn surrounded(
+    place: &Arc<Place>,
+    view: Result<RouteFuture<Infallible>, Error>,
+    facts: Arc<RequestFacts>,
+) -> State {
+    State::Surrounded(Box::pin(run(Arc::clone(place), view, facts)))
 }
 
 /// What is to be done after a view has ended, not well.
