@@ -180,6 +180,70 @@ async fn handlers_take_state_and_extractors() {
 }
 
 #[tokio::test]
+async fn a_handler_is_registered_for_a_status_or_on_a_blueprint_without_the_chain() {
+    let routes = |status: StatusCode| Router::new().route("/x", get(move || async move { status }));
+    let mut shop = Blueprint::new("shop", routes(StatusCode::GONE));
+    shop.register_error_handler(StatusCode::GONE, |_: Caught| "no more")
+        .unwrap();
+    shop.register_error_handler_for(|_: Caught<Forbidden>| "not for you");
+    let mut staff = Blueprint::new("staff", routes(StatusCode::FORBIDDEN));
+    staff.register_error_handler_for(|_: Caught<Forbidden>| "not even for you");
+    let app = || -> App {
+        App::new(routes(StatusCode::CONFLICT))
+            .error_handler(StatusCode::CONFLICT, |_: Caught| "twice")
+            .register(shop.clone(), "/shop")
+            .register(staff.clone(), "/staff")
+    };
+    assert_eq!(fetch(app(), "/x").await.body, "twice");
+    assert_eq!(fetch(app(), "/shop/x").await.body, "no more");
+    assert_eq!(fetch(app(), "/staff/x").await.body, "not even for you");
+    let redirect = StatusCode::FOUND;
+    let app = app().error_handler(redirect, |_: Caught| "");
+    assert_eq!(
+        app.into_router().unwrap_err(),
+        SetupError::NotAnErrorCode(302)
+    );
+}
+
+#[tokio::test]
+async fn a_handler_that_waits_answers_like_one_that_does_not() {
+    async fn pause(waits: bool) {
+        if waits {
+            tokio::task::yield_now().await;
+        }
+    }
+    for waits in [false, true] {
+        let answers = move |_: Caught| async move {
+            pause(waits).await;
+            (StatusCode::BAD_GATEWAY, "away")
+        };
+        let answer = fetch(app_that(refused).error_handler_for(answers), "/x").await;
+        assert_eq!((answer.status, answer.body.as_str()), (502, "away"));
+        let passes_on = move |e: Caught<NotFound>| async move {
+            pause(waits).await;
+            e
+        };
+        let missing = || -> Result<String> { Err(NotFound)? };
+        let answer = fetch(app_that(missing).error_handler_for(passes_on), "/x").await;
+        assert_eq!(answer.status, 404);
+        assert!(answer.body.contains("<h1>Not Found</h1>"));
+        let panics = move |_: Caught| async move {
+            pause(waits).await;
+            let nobody: Option<&'static str> = None;
+            nobody.expect("on purpose")
+        };
+        let last = move |e: Caught<HttpError>| async move {
+            pause(waits).await;
+            format!("{}", e.original().is_some())
+        };
+        let app = app_that(refused)
+            .error_handler_for(panics)
+            .error_handler(500, last);
+        assert_eq!(fetch(app, "/x").await.body, "true");
+    }
+}
+
+#[tokio::test]
 async fn a_failing_extractor_of_a_handler_is_an_error_in_it() {
     async fn handler(_: Caught, _: axum::Extension<u8>) -> &'static str {
         "never"
