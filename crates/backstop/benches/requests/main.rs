@@ -213,7 +213,7 @@ fn main() -> io::Result<()> {
     let runtime = &tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let mut start = |name, router| Server::start(runtime, name, router);
+    let start = |name, router| Server::start(runtime, name, router);
     let axum = &mut start("axum", apps::plain())?;
     let again = &mut start("axum again", apps::plain())?;
     let page = &mut start("page by hand", apps::plain_with_page())?;

@@ -349,7 +349,7 @@ fn nearest<'h, H>(keys: &'h Keys<H>, line: &Line<'_>) -> Option<&'h H> {
     families
         .chain(line.declared.iter().copied())
         .find_map(handler)
-        .or_else(|| line.own.and_then(handler))
+        .or_else(|| line.bare.and_then(handler))
 }
 
 /// The keys of the error itself, nearest first.
@@ -358,8 +358,10 @@ struct Line<'a> {
     families: &'a [Key],
     /// The kind that was declared or made, with its ancestors.
     declared: &'a [Key],
-    /// The bare type, where nothing was declared.
+    /// The error's own type.
     own: Option<Key>,
+    /// The same, where nothing was declared for it.
+    bare: Option<Key>,
 }
 
 impl<'a> Line<'a> {
@@ -368,10 +370,12 @@ impl<'a> Line<'a> {
             .io()
             .map_or(&[][..], |error| families_of(error.kind()));
         let declared = error.kind().map_or(&[][..], kind::Kind::line);
+        let own = error.type_key();
         Self {
             families,
             declared,
-            own: error.type_key(),
+            own,
+            bare: own.filter(|own| !declared.contains(own)),
         }
     }
 }
