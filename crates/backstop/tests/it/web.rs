@@ -3,10 +3,12 @@
 use std::io::{self, ErrorKind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use backstop::errors::{Forbidden, NotFound};
@@ -322,7 +324,7 @@ async fn a_panic_in_a_handler_or_a_hook_is_a_500() {
 #[tokio::test]
 async fn pages_are_negotiated_and_keep_the_errors_headers() {
     fn limited() -> Result<String> {
-        let pause = std::time::Duration::from_secs(20);
+        let pause = Duration::from_secs(20);
         abort(
             HttpError::new(429)
                 .retry_after(pause)
@@ -428,6 +430,48 @@ async fn rejections_reach_handlers_by_code_and_by_type() {
         .into_router()
         .unwrap();
     assert_eq!(send(app, json("{}")).await.body, "UnprocessableEntity");
+}
+
+#[tokio::test]
+async fn a_timeout_inside_of_the_app_is_an_error_with_a_code() {
+    async fn in_time(request: Request<Body>, next: Next) -> Response {
+        // Nothing is in time here.
+        match tokio::time::timeout(Duration::ZERO, next.run(request)).await {
+            Ok(response) => response,
+            Err(_) => StatusCode::REQUEST_TIMEOUT.into_response(),
+        }
+    }
+    let app = || -> App {
+        let routes = Router::new().route("/x", get(std::future::pending::<()>));
+        App::new(routes.layer(axum::middleware::from_fn(in_time)))
+    };
+    let answer = fetch(app(), "/x").await;
+    assert_eq!(answer.status, 408);
+    assert!(answer.body.contains("<h1>Request Timeout</h1>"));
+    let handled = app().error_handler(408, |_: Caught| (StatusCode::REQUEST_TIMEOUT, "too slow"));
+    assert_eq!(fetch(handled, "/x").await.body, "too slow");
+}
+
+#[tokio::test]
+async fn a_body_over_the_limit_is_an_error_with_a_code() {
+    async fn take(Json(text): Json<String>) -> String {
+        text
+    }
+    let app = || -> App {
+        App::new(Router::new().route("/x", post(take)))
+            .configure(|config| config.set("MAX_CONTENT_LENGTH", 8))
+    };
+    let put = async |app: App, body: &'static str| {
+        let request = Request::post("/x").header("content-type", "application/json");
+        let request = request.body(Body::from(body)).unwrap();
+        send(app.into_router().unwrap(), request).await
+    };
+    assert_eq!(put(app(), r#""small""#).await.body, "small");
+    let answer = put(app(), r#""too large""#).await;
+    assert_eq!(answer.status, 413);
+    assert!(answer.body.contains("<h1>Request Entity Too Large</h1>"));
+    let handled = app().error_handler(413, |_: Caught| "less, please");
+    assert_eq!(put(handled, r#""too large""#).await.body, "less, please");
 }
 
 #[tokio::test]
@@ -564,14 +608,12 @@ async fn the_hooks_of_a_blueprint_have_no_part_in_a_405() {
         move || ran.lock().unwrap().push(what)
     };
     let (before, after, teardown) = (note("before"), note("after"), note("teardown"));
-    let cors = axum::middleware::from_fn(
-        async |request: Request<Body>, next: axum::middleware::Next| {
-            if request.method() == http::Method::OPTIONS {
-                return "preflight".into_response();
-            }
-            next.run(request).await
-        },
-    );
+    let cors = axum::middleware::from_fn(async |request: Request<Body>, next: Next| {
+        if request.method() == http::Method::OPTIONS {
+            return "preflight".into_response();
+        }
+        next.run(request).await
+    });
     let own = axum::routing::patch(|| async { "patched" }).fallback(|| async { "own fallback" });
     let routes = Router::new()
         .route("/k", get(|| async { "k" }))
