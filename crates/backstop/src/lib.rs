@@ -59,7 +59,7 @@ pub use panic::Panic;
 #[cfg(feature = "web")]
 pub use web::{
     Address, AfterHook, AfterOutcome, App, BareStatus, BeforeHook, BeforeOutcome, Blueprint, Catch,
-    Caught, ErrorHandler, Exact, Explanation, Extension, Failure, Format, FromFailure, Plan,
+    Caught, Code, ErrorHandler, Exact, Explanation, Extension, Failure, Format, FromFailure, Plan,
     Propagated, Run, RunError, SetupError, TeardownOutcome, attach, extract, format_for, init_app,
     serve, serve_until, testing,
 };

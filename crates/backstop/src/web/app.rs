@@ -19,7 +19,7 @@ use crate::web::layer::{Core, Handler, Listener, Place, PlaceLayer};
 use crate::web::methods::Methods;
 use crate::web::page::ReadyPages;
 use crate::web::respond::ready_codes;
-use crate::web::scope::{Hooks, Pending, Scope, SetupError, TeardownOutcome};
+use crate::web::scope::{Code, Hooks, Pending, Scope, SetupError, TeardownOutcome};
 use crate::web::switches::Switches;
 use crate::web::template::Templates;
 use crate::{Error, Kind};
@@ -120,12 +120,16 @@ impl<S: Clone + Send + Sync + 'static> App<S> {
         }
     }
 
-    /// Registers a handler for a status code from 400 to 599.
+    /// Registers a handler for a status code from 400 to 599, a number or a `StatusCode`.
     ///
     /// The code and its standard type, such as 404 and
     /// [`errors::NotFound`](crate::errors::NotFound), are one slot; the later registration wins.
     #[doc(alias = "errorhandler")]
-    pub fn error_handler<M, H: ErrorHandler<M, S>>(mut self, code: u16, handler: H) -> Self {
+    pub fn error_handler<M, H: ErrorHandler<M, S>>(
+        mut self,
+        code: impl Into<Code>,
+        handler: H,
+    ) -> Self {
         let outcome = self.register_error_handler(code, handler);
         self.refusals.extend(outcome.err());
         self
@@ -139,11 +143,11 @@ impl<S: Clone + Send + Sync + 'static> App<S> {
     /// - The app has been built.
     pub fn register_error_handler<M, H: ErrorHandler<M, S>>(
         &mut self,
-        code: u16,
+        code: impl Into<Code>,
         handler: H,
     ) -> Result<(), SetupError> {
         self.open("an error handler")?;
-        self.scope.by_code(code, handler)
+        self.scope.by_code(code.into(), handler)
     }
 
     /// Registers a handler for what its first argument says: [`Caught<T>`](crate::Caught) or

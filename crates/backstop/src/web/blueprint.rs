@@ -5,7 +5,7 @@ use axum::Router;
 use crate::Kind;
 use crate::web::failure::Failure;
 use crate::web::function::{AfterHook, BeforeHook, ErrorHandler};
-use crate::web::scope::{Scope, SetupError, TeardownOutcome};
+use crate::web::scope::{Code, Scope, SetupError, TeardownOutcome};
 
 /// A named group of routes with its own error handlers and hooks.
 ///
@@ -71,7 +71,11 @@ impl<S: Clone + Send + Sync + 'static> Blueprint<S> {
 
     /// Registers a handler for a status code, for errors of this blueprint's routes.
     #[doc(alias = "errorhandler")]
-    pub fn error_handler<M, H: ErrorHandler<M, S>>(mut self, code: u16, handler: H) -> Self {
+    pub fn error_handler<M, H: ErrorHandler<M, S>>(
+        mut self,
+        code: impl Into<Code>,
+        handler: H,
+    ) -> Self {
         let outcome = self.register_error_handler(code, handler);
         self.refusals.extend(outcome.err());
         self
@@ -84,16 +88,21 @@ impl<S: Clone + Send + Sync + 'static> Blueprint<S> {
     /// The code is not 400 to 599.
     pub fn register_error_handler<M, H: ErrorHandler<M, S>>(
         &mut self,
-        code: u16,
+        code: impl Into<Code>,
         handler: H,
     ) -> Result<(), SetupError> {
-        self.scope.by_code(code, handler)
+        self.scope.by_code(code.into(), handler)
     }
 
     /// Registers a handler for what its first argument says.
     pub fn error_handler_for<M, H: ErrorHandler<M, S>>(mut self, handler: H) -> Self {
         self.scope.by_argument(handler);
         self
+    }
+
+    /// Registers a handler for what its first argument says, without the chain.
+    pub fn register_error_handler_for<M, H: ErrorHandler<M, S>>(&mut self, handler: H) {
+        self.scope.by_argument(handler);
     }
 
     /// Registers a handler for a kind that was made at run time.
@@ -108,8 +117,12 @@ impl<S: Clone + Send + Sync + 'static> Blueprint<S> {
 
     /// Registers a handler for a status code for the whole app, with the rank of an app's handler.
     #[doc(alias = "app_errorhandler")]
-    pub fn app_error_handler<M, H: ErrorHandler<M, S>>(mut self, code: u16, handler: H) -> Self {
-        let outcome = self.app_wide.by_code(code, handler);
+    pub fn app_error_handler<M, H: ErrorHandler<M, S>>(
+        mut self,
+        code: impl Into<Code>,
+        handler: H,
+    ) -> Self {
+        let outcome = self.app_wide.by_code(code.into(), handler);
         self.refusals.extend(outcome.err());
         self
     }

@@ -96,7 +96,10 @@ impl RequestFacts {
     /// Empty facts are filled.
     fn fill(&mut self, request: &Request, with_extensions: bool) {
         let extensions = request.extensions();
-        self.method = request.method().clone();
+        // Nearly all requests have the method of the one before.
+        if self.method != *request.method() {
+            self.method = request.method().clone();
+        }
         self.version = request.version();
         if let Some(route) = extensions.get::<MatchedPath>() {
             self.text.extend_from_slice(route.as_str().as_bytes());

@@ -341,10 +341,15 @@ fn nearest<'h, H>(keys: &'h Keys<H>, line: &Line<'_>) -> Option<&'h H> {
     if keys.is_empty() {
         return None;
     }
-    line.keys().find_map(|key| {
+    let handler = |key: Key| {
         let registered = keys.get(&key)?;
         (!registered.exact || line.own == Some(key)).then_some(&registered.handler)
-    })
+    };
+    let families = line.families.iter().copied();
+    families
+        .chain(line.declared.iter().copied())
+        .find_map(handler)
+        .or_else(|| line.bare.and_then(handler))
 }
 
 /// The keys of the error itself, nearest first.
@@ -353,8 +358,10 @@ struct Line<'a> {
     families: &'a [Key],
     /// The kind that was declared or made, with its ancestors.
     declared: &'a [Key],
-    /// The bare type, where nothing was declared.
+    /// The error's own type.
     own: Option<Key>,
+    /// The same, where nothing was declared for it.
+    bare: Option<Key>,
 }
 
 impl<'a> Line<'a> {
@@ -363,20 +370,13 @@ impl<'a> Line<'a> {
             .io()
             .map_or(&[][..], |error| families_of(error.kind()));
         let declared = error.kind().map_or(&[][..], kind::Kind::line);
+        let own = error.type_key();
         Self {
             families,
             declared,
-            own: error.type_key(),
+            own,
+            bare: own.filter(|own| !declared.contains(own)),
         }
-    }
-
-    fn keys(&self) -> impl Iterator<Item = Key> + '_ {
-        let own = self.own.filter(|own| !self.declared.contains(own));
-        self.families
-            .iter()
-            .chain(self.declared)
-            .copied()
-            .chain(own)
     }
 }
 
@@ -431,16 +431,8 @@ pub(crate) fn find<'h, H: Clone + 'h, T: Deref<Target = Table<H>>>(
     error: &Error,
 ) -> Option<Found<'h, H>> {
     let line = Line::of(error);
-    let subject = Subject {
-        error: error.as_dyn(),
-        code: error.code_of_kind(),
-        // What a 500 was made of has been looked up before; it is not asked for again.
-        cause: match error.original() {
-            Some(_) => None,
-            None => source_of(error.as_dyn()),
-        },
-    };
-    if let Some(code) = subject.code {
+    let code = error.code_of_kind();
+    if let Some(code) = code {
         for (scope, table) in scopes.iter().enumerate() {
             if let Some((handler, why)) = table.by_code(code, &line) {
                 return Some(Found {
@@ -452,6 +444,15 @@ pub(crate) fn find<'h, H: Clone + 'h, T: Deref<Target = Table<H>>>(
             }
         }
     }
+    let subject = Subject {
+        error: error.as_dyn(),
+        code,
+        // What a 500 was made of has been looked up before; it is not asked for again.
+        cause: match error.original() {
+            Some(_) => None,
+            None => source_of(error.as_dyn()),
+        },
+    };
     for (scope, table) in scopes.iter().enumerate() {
         if let Some((handler, why)) = table.by_kind(&line, &subject) {
             return Some(Found {

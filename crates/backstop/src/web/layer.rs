@@ -4,7 +4,7 @@
 //! that it needs.
 
 use std::convert::Infallible;
-use std::future::{Future, poll_fn};
+use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
@@ -24,7 +24,7 @@ use crate::web::handlers::Table;
 use crate::web::methods::Methods;
 use crate::web::page::ReadyPages;
 use crate::web::respond::{
-    Question, Settled, Step, answered, failure, respond, settle, settle_from, unhandled,
+    Question, Settled, Step, answered, at_once, failure, respond, settle, settle_from, unhandled,
 };
 use crate::web::stream::{double, is_whole};
 use crate::web::switches::Switches;
@@ -135,7 +135,7 @@ pub(crate) struct Wrapped {
 impl Wrapped {
     /// Makes the future of a view. Of the user's code only `Clone` runs.
     fn call(&self, request: &mut Option<Request>) -> RouteFuture<Infallible> {
-        let request = request.take().unwrap_or_default();
+        let request = request.take().expect(POLLED_AGAIN);
         match self.ready.try_lock() {
             Ok(mut route) => route.call(request),
             Err(_) => self.spare.clone().call(request),
@@ -204,8 +204,7 @@ impl PlaceFuture {
         let facts = RequestFacts::of(request, place.core.wants_extensions);
         if let Err(error) = place.core.switches.trusts(request.headers()) {
             // As an unknown address: the app's own hooks run around the refusal.
-            let run = run(Arc::clone(place.unrouted()), Err(error), facts.unrouted());
-            self.state = State::Surrounded(Box::pin(run));
+            self.state = surrounded(place.unrouted(), Err(error), facts.unrouted());
             return Turn::Again;
         }
         if let Some(methods) = &place.methods
@@ -217,7 +216,7 @@ impl PlaceFuture {
         // Beside the view's own code, a state or a layer of the user's is cloned here.
         if place.has_hooks() {
             let view = panic::catch(|| self.wrapped.call(arrived));
-            self.state = State::Surrounded(Box::pin(run(Arc::clone(place), view, facts)));
+            self.state = surrounded(place, view, facts);
             return Turn::Again;
         }
         let mut view = None;
@@ -274,6 +273,16 @@ impl PlaceFuture {
             },
         }
     }
+}
+
+/// A request with hooks. Apart from the others, which are most, so that they touch less code.
+#[inline(never)]
+fn surrounded(
+    place: &Arc<Place>,
+    view: Result<RouteFuture<Infallible>, Error>,
+    facts: Arc<RequestFacts>,
+) -> State {
+    State::Surrounded(Box::pin(run(Arc::clone(place), view, facts)))
 }
 
 /// What is to be done after a view has ended, not well.
@@ -381,12 +390,7 @@ async fn run(
     }
     if !place.after.is_empty() && !is_whole(&settled.response) {
         // A hook may have sent another stream on its way.
-        let mut given = Some(settled);
-        settled = poll_fn(|cx| {
-            let settled = given.take().expect("it is ready at once");
-            Poll::Ready(settled.guarded(&place, &facts, cx))
-        })
-        .await;
+        settled = at_once(|cx| settled.guarded(&place, &facts, cx)).await;
         ending.unhandled.clone_from(&settled.unhandled);
     }
     ending.answered = true;
@@ -414,7 +418,8 @@ async fn after(place: &Place, facts: &Arc<RequestFacts>, mut settled: Settled) -
         response = match Catching(hook.call(response, facts)).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) | Err(error) => {
-                let step = unhandled(place, failure(place, facts, error));
+                let failure = failure(place, facts, error);
+                let step = at_once(|cx| unhandled(place, failure, cx)).await;
                 let settled = settle_from(place, step).await;
                 if settled.propagated {
                     return settled;
@@ -435,12 +440,7 @@ async fn after_unhandled(
     let mut response = std::mem::take(&mut settled.response);
     for hook in &place.after {
         // A hook that fails takes its response with it, so a copy is kept for this case.
-        let mut given = Some(response);
-        let (sent, kept) = poll_fn(|cx| {
-            let response = given.take().expect("it is ready at once");
-            Poll::Ready(double(response, cx))
-        })
-        .await;
+        let (sent, kept) = at_once(|cx| double(response, cx)).await;
         response = match Catching(hook.call(sent, facts)).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) | Err(error) => {

@@ -40,6 +40,6 @@ pub use function::{AfterHook, AfterOutcome, BeforeHook, BeforeOutcome, ErrorHand
 pub use handlers::Lookup;
 pub use page::{Format, format_for};
 pub(crate) use report::event_of;
-pub use scope::{SetupError, TeardownOutcome};
+pub use scope::{Code, SetupError, TeardownOutcome};
 pub use serve::{Address, Plan, Run, RunError, serve, serve_until};
 pub use switches::BareStatus;

@@ -1,8 +1,8 @@
 //! What becomes of the outcome of a view: [`respond`] decides it.
 //!
 //! Deciding never waits.
-//! Where a handler has to be asked, the decision is the call; [`answered`] goes on with what the
-//! handler made of it.
+//! A handler is asked at once; if it waits for something, the decision is its call, and
+//! [`answered`] goes on with what it made of the error.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -119,7 +119,7 @@ fn decide(
         Ok(mut response) => match Carried::take(&mut response) {
             Some(Carried::Raised(error)) => error,
             Some(Carried::PassedOn(error)) => {
-                return pass_on(place, failure(place, facts, error));
+                return pass_on(place, failure(place, facts, error), cx);
             }
             Some(Carried::Attached(error)) => {
                 own = Some(response);
@@ -163,41 +163,35 @@ fn decide(
     } else {
         &place.tables[..]
     };
-    match ask(tables, &failure) {
-        Some(call) => wait(place, failure, None, call),
+    match ask(tables, &failure, cx) {
+        Some(asked) => wait(place, failure, None, asked, cx),
         None => match own {
             Some(response) => Step::Send(own_answer(place, failure, response)),
-            None if is_plain(place, &failure.error) => unhandled(place, failure),
+            None if is_plain(place, &failure.error) => unhandled(place, failure, cx),
             None => default_page(&failure),
         },
     }
 }
 
-/// Goes on with what a handler made of an error.
+/// Goes on with what a handler made of an error after it had to wait.
 pub(crate) fn answered(
     place: &Place,
     question: Question,
-    mut outcome: Result<Response, Error>,
+    outcome: Result<Response, Error>,
     cx: &mut Context<'_>,
 ) -> Step {
-    if question.wrapped.is_none()
-        && !is_noteworthy(&question.failure)
-        && let Ok(response) = outcome
-    {
-        if response.extensions().is_empty() && stream::is_whole(&response) {
-            // Nearly every answer of a handler, at once.
-            question.failure.request.recycle();
-            return Step::Send(Settled::answered(response));
-        }
-        outcome = Ok(response);
-    }
     let facts = Arc::clone(&question.failure.request);
-    let step = guarded(conclude(place, question, outcome), place, &facts, cx);
+    let step = guarded(conclude(place, question, outcome, cx), place, &facts, cx);
     facts.recycle();
     step
 }
 
-fn conclude(place: &Place, question: Question, outcome: Result<Response, Error>) -> Step {
+fn conclude(
+    place: &Place,
+    question: Question,
+    outcome: Result<Response, Error>,
+    cx: &mut Context<'_>,
+) -> Step {
     let Question { failure, wrapped } = question;
     match (Answer::of(outcome), wrapped) {
         (Answer::Response(mut response), None) => {
@@ -207,10 +201,10 @@ fn conclude(place: &Place, question: Question, outcome: Result<Response, Error>)
             }
             Step::Send(Settled::answered(response))
         }
-        (Answer::PassedOn(error), None) => pass_on(place, failure.with_error(error)),
+        (Answer::PassedOn(error), None) => pass_on(place, failure.with_error(error), cx),
         (Answer::Failed(error), None) => {
             let error = error.in_context_of(failure.error.clone());
-            unhandled(place, failure.with_error(error))
+            unhandled(place, failure.with_error(error), cx)
         }
         (Answer::Response(mut response), Some(_)) => {
             name_request(&mut response, &failure);
@@ -233,13 +227,8 @@ pub(crate) async fn settle(
     facts: &Arc<RequestFacts>,
     outcome: Result<Response, Error>,
 ) -> Settled {
-    let mut outcome = Some(outcome);
-    let first = poll_fn(|cx| {
-        let outcome = outcome.take().expect("it is ready at once");
-        Poll::Ready(respond(place, facts, outcome, cx))
-    });
-    let first = first.await;
-    settle_from(place, first).await
+    let step = at_once(|cx| respond(place, facts, outcome, cx)).await;
+    settle_from(place, step).await
 }
 
 /// Waits for handlers, until there is a response.
@@ -249,15 +238,20 @@ pub(crate) async fn settle_from(place: &Place, mut step: Step) -> Settled {
             Step::Send(settled) => return settled,
             Step::Ask(call, question) => {
                 let outcome = Catching(call).await;
-                let mut given = Some((question, outcome));
-                step = poll_fn(|cx| {
-                    let (question, outcome) = given.take().expect("it is ready at once");
-                    Poll::Ready(answered(place, question, outcome, cx))
-                })
-                .await;
+                step = at_once(|cx| answered(place, question, outcome, cx)).await;
             }
         }
     }
+}
+
+/// Runs what does not wait with the context of the task, for what may have to.
+pub(crate) async fn at_once<T>(run: impl FnOnce(&mut Context<'_>) -> T) -> T {
+    let mut run = Some(run);
+    poll_fn(|cx| {
+        let run = run.take().expect("it is ready at once");
+        Poll::Ready(run(cx))
+    })
+    .await
 }
 
 pub(crate) fn failure(place: &Place, facts: &Arc<RequestFacts>, error: Error) -> Failure {
@@ -269,32 +263,49 @@ pub(crate) fn failure(place: &Place, facts: &Arc<RequestFacts>, error: Error) ->
     }
 }
 
-/// Asks the handler for this error, if there is one.
-fn ask(
-    tables: &[Arc<Table<Handler>>],
-    failure: &Failure,
-) -> Option<Result<Boxed<Response>, Error>> {
-    let found = find(tables, &failure.error)?;
-    log::answering(failure, &found.handler.on);
-    Some(panic::catch(|| {
-        found
-            .handler
-            .function
-            .call(failure.clone(), &failure.request)
-    }))
+/// What came of asking a handler.
+enum Asked {
+    /// It was ready at once, as most are, or it panicked.
+    Ready(Result<Response, Error>),
+    Waits(Boxed<Response>),
 }
 
-/// Waits for a handler, unless it failed before it began.
+/// Asks the handler for this error, if there is one.
+fn ask(tables: &[Arc<Table<Handler>>], failure: &Failure, cx: &mut Context<'_>) -> Option<Asked> {
+    let found = find(tables, &failure.error)?;
+    log::answering(failure, &found.handler.on);
+    let function = &found.handler.function;
+    let polled = panic::catch(|| {
+        let mut call = function.call(failure.clone(), &failure.request);
+        let poll = call.as_mut().poll(cx);
+        (call, poll)
+    });
+    Some(match polled {
+        Ok((call, Poll::Pending)) => Asked::Waits(call),
+        Ok((_, Poll::Ready(response))) => Asked::Ready(Ok(response)),
+        Err(error) => Asked::Ready(Err(error)),
+    })
+}
+
+/// Waits for a handler, unless it has answered.
 fn wait(
     place: &Place,
     failure: Failure,
     wrapped: Option<Failure>,
-    call: Result<Boxed<Response>, Error>,
+    asked: Asked,
+    cx: &mut Context<'_>,
 ) -> Step {
-    let question = Question { failure, wrapped };
-    match call {
-        Ok(call) => Step::Ask(call, question),
-        Err(error) => conclude(place, question, Err(error)),
+    match asked {
+        // Nearly every answer of a handler.
+        Asked::Ready(Ok(response))
+            if wrapped.is_none()
+                && response.extensions().is_empty()
+                && !is_noteworthy(&failure) =>
+        {
+            Step::Send(Settled::answered(response))
+        }
+        Asked::Ready(outcome) => conclude(place, Question { failure, wrapped }, outcome, cx),
+        Asked::Waits(call) => Step::Ask(call, Question { failure, wrapped }),
     }
 }
 
@@ -363,11 +374,11 @@ fn guarded(step: Step, place: &Place, facts: &Arc<RequestFacts>, cx: &mut Contex
 }
 
 /// The default page of an error that a handler passed on; one without a code is unhandled.
-fn pass_on(place: &Place, failure: Failure) -> Step {
+fn pass_on(place: &Place, failure: Failure, cx: &mut Context<'_>) -> Step {
     if failure.error.code().is_some() {
         default_page(&failure)
     } else {
-        unhandled(place, failure)
+        unhandled(place, failure, cx)
     }
 }
 
@@ -483,7 +494,7 @@ fn read_now(mut body: Body, cx: &mut Context<'_>) -> Vec<u8> {
 }
 
 /// Logs and reports an error that nobody handled, and answers with a 500.
-pub(crate) fn unhandled(place: &Place, failure: Failure) -> Step {
+pub(crate) fn unhandled(place: &Place, failure: Failure, cx: &mut Context<'_>) -> Step {
     notify(&place.core, &failure);
     let wrapped = failure.with_error(Error::from(HttpError::internal(failure.error.clone())));
     if place.core.switches.propagates {
@@ -496,8 +507,8 @@ pub(crate) fn unhandled(place: &Place, failure: Failure) -> Step {
     } else {
         app_only(place)
     };
-    match ask(tables, &wrapped) {
-        Some(call) => wait(place, failure, Some(wrapped), call),
+    match ask(tables, &wrapped, cx) {
+        Some(asked) => wait(place, failure, Some(wrapped), asked, cx),
         None => sent_500(page(&wrapped, true), failure),
     }
 }

@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use axum::response::Response;
+use http::StatusCode;
 
 use crate::http_error::{CODE_MAX, CODE_MIN};
 use crate::io::is_family;
@@ -63,7 +64,7 @@ impl<S: Clone + Send + Sync + 'static> Scope<S> {
 
     pub(crate) fn by_code<M, H: ErrorHandler<M, S>>(
         &mut self,
-        code: u16,
+        Code(code): Code,
         handler: H,
     ) -> Result<(), SetupError> {
         check_code(code)?;
@@ -226,6 +227,34 @@ pub(crate) fn check_code(code: u16) -> Result<(), SetupError> {
         Ok(())
     } else {
         Err(SetupError::NotAnErrorCode(code))
+    }
+}
+
+/// The status code that a handler is registered for: a number, or axum's `StatusCode`.
+///
+/// # Example
+///
+/// ```
+/// use axum::{Router, http::StatusCode};
+/// use backstop::{App, Caught};
+///
+/// let app: App = App::new(Router::new())
+///     .error_handler(404, |_: Caught| "nothing here")
+///     .error_handler(StatusCode::GONE, |_: Caught| "no more");
+/// # app.into_router().unwrap();
+/// ```
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Code(u16);
+
+impl From<u16> for Code {
+    fn from(code: u16) -> Self {
+        Self(code)
+    }
+}
+
+impl From<StatusCode> for Code {
+    fn from(status: StatusCode) -> Self {
+        Self(status.as_u16())
     }
 }
 

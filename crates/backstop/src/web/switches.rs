@@ -48,30 +48,10 @@ impl Switches {
 
     /// Tells whether a host may be answered for; a name with a leading dot takes all below it.
     pub(crate) fn trusts(&self, headers: &http::HeaderMap) -> Result<(), Error> {
-        let Some(trusted) = &self.trusted_hosts else {
-            return Ok(());
-        };
-        let host = headers
-            .get(http::header::HOST)
-            .and_then(|host| host.to_str().ok())
-            .unwrap_or_default();
-        let name = host
-            .rsplit_once(':')
-            .filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()))
-            .map_or(host, |(name, _)| name)
-            .to_ascii_lowercase();
-        let is_trusted = trusted
-            .iter()
-            .any(|trusted| match trusted.strip_prefix('.') {
-                Some(parent) => name == parent || name.ends_with(trusted.as_str()),
-                None => name == *trusted,
-            });
-        if is_trusted {
-            return Ok(());
+        match &self.trusted_hosts {
+            Some(trusted) => is_trusted(trusted, headers),
+            None => Ok(()),
         }
-        let error = HttpError::of(Kind::of::<crate::errors::SecurityError>())
-            .description(format!("Host '{host}' is not trusted."));
-        Err(Error::from(error))
     }
 
     /// Tells whether an HTTP error without a handler counts as unhandled.
@@ -86,6 +66,32 @@ impl Switches {
         };
         error.kind().is_some_and(|kind| kind.is_a(&trapped))
     }
+}
+
+/// Refuses a host that is not one of these.
+#[inline(never)]
+fn is_trusted(trusted: &[String], headers: &http::HeaderMap) -> Result<(), Error> {
+    let host = headers
+        .get(http::header::HOST)
+        .and_then(|host| host.to_str().ok())
+        .unwrap_or_default();
+    let name = host
+        .rsplit_once(':')
+        .filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()))
+        .map_or(host, |(name, _)| name)
+        .to_ascii_lowercase();
+    let is_trusted = trusted
+        .iter()
+        .any(|trusted| match trusted.strip_prefix('.') {
+            Some(parent) => name == parent || name.ends_with(trusted.as_str()),
+            None => name == *trusted,
+        });
+    if is_trusted {
+        return Ok(());
+    }
+    let error = HttpError::of(Kind::of::<crate::errors::SecurityError>())
+        .description(format!("Host '{host}' is not trusted."));
+    Err(Error::from(error))
 }
 
 /// What is done with error responses that carry no error, as axum's own 404.

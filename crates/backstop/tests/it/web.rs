@@ -3,10 +3,12 @@
 use std::io::{self, ErrorKind};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use axum::extract::State;
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use backstop::errors::{Forbidden, NotFound};
@@ -180,6 +182,70 @@ async fn handlers_take_state_and_extractors() {
 }
 
 #[tokio::test]
+async fn a_handler_is_registered_for_a_status_or_on_a_blueprint_without_the_chain() {
+    let routes = |status: StatusCode| Router::new().route("/x", get(move || async move { status }));
+    let mut shop = Blueprint::new("shop", routes(StatusCode::GONE));
+    shop.register_error_handler(StatusCode::GONE, |_: Caught| "no more")
+        .unwrap();
+    shop.register_error_handler_for(|_: Caught<Forbidden>| "not for you");
+    let mut staff = Blueprint::new("staff", routes(StatusCode::FORBIDDEN));
+    staff.register_error_handler_for(|_: Caught<Forbidden>| "not even for you");
+    let app = || -> App {
+        App::new(routes(StatusCode::CONFLICT))
+            .error_handler(StatusCode::CONFLICT, |_: Caught| "twice")
+            .register(shop.clone(), "/shop")
+            .register(staff.clone(), "/staff")
+    };
+    assert_eq!(fetch(app(), "/x").await.body, "twice");
+    assert_eq!(fetch(app(), "/shop/x").await.body, "no more");
+    assert_eq!(fetch(app(), "/staff/x").await.body, "not even for you");
+    let redirect = StatusCode::FOUND;
+    let app = app().error_handler(redirect, |_: Caught| "");
+    assert_eq!(
+        app.into_router().unwrap_err(),
+        SetupError::NotAnErrorCode(302)
+    );
+}
+
+#[tokio::test]
+async fn a_handler_that_waits_answers_like_one_that_does_not() {
+    async fn pause(waits: bool) {
+        if waits {
+            tokio::task::yield_now().await;
+        }
+    }
+    for waits in [false, true] {
+        let answers = move |_: Caught| async move {
+            pause(waits).await;
+            (StatusCode::BAD_GATEWAY, "away")
+        };
+        let answer = fetch(app_that(refused).error_handler_for(answers), "/x").await;
+        assert_eq!((answer.status, answer.body.as_str()), (502, "away"));
+        let passes_on = move |e: Caught<NotFound>| async move {
+            pause(waits).await;
+            e
+        };
+        let missing = || -> Result<String> { Err(NotFound)? };
+        let answer = fetch(app_that(missing).error_handler_for(passes_on), "/x").await;
+        assert_eq!(answer.status, 404);
+        assert!(answer.body.contains("<h1>Not Found</h1>"));
+        let panics = move |_: Caught| async move {
+            pause(waits).await;
+            let words: Vec<&'static str> = Vec::new();
+            words[0]
+        };
+        let last = move |e: Caught<HttpError>| async move {
+            pause(waits).await;
+            format!("{}", e.original().is_some())
+        };
+        let app = app_that(refused)
+            .error_handler_for(panics)
+            .error_handler(500, last);
+        assert_eq!(fetch(app, "/x").await.body, "true");
+    }
+}
+
+#[tokio::test]
 async fn a_failing_extractor_of_a_handler_is_an_error_in_it() {
     async fn handler(_: Caught, _: axum::Extension<u8>) -> &'static str {
         "never"
@@ -258,7 +324,7 @@ async fn a_panic_in_a_handler_or_a_hook_is_a_500() {
 #[tokio::test]
 async fn pages_are_negotiated_and_keep_the_errors_headers() {
     fn limited() -> Result<String> {
-        let pause = std::time::Duration::from_secs(20);
+        let pause = Duration::from_secs(20);
         abort(
             HttpError::new(429)
                 .retry_after(pause)
@@ -364,6 +430,48 @@ async fn rejections_reach_handlers_by_code_and_by_type() {
         .into_router()
         .unwrap();
     assert_eq!(send(app, json("{}")).await.body, "UnprocessableEntity");
+}
+
+#[tokio::test]
+async fn a_timeout_inside_of_the_app_is_an_error_with_a_code() {
+    async fn in_time(request: Request<Body>, next: Next) -> Response {
+        // Nothing is in time here.
+        match tokio::time::timeout(Duration::ZERO, next.run(request)).await {
+            Ok(response) => response,
+            Err(_) => StatusCode::REQUEST_TIMEOUT.into_response(),
+        }
+    }
+    let app = || -> App {
+        let routes = Router::new().route("/x", get(std::future::pending::<()>));
+        App::new(routes.layer(axum::middleware::from_fn(in_time)))
+    };
+    let answer = fetch(app(), "/x").await;
+    assert_eq!(answer.status, 408);
+    assert!(answer.body.contains("<h1>Request Timeout</h1>"));
+    let handled = app().error_handler(408, |_: Caught| (StatusCode::REQUEST_TIMEOUT, "too slow"));
+    assert_eq!(fetch(handled, "/x").await.body, "too slow");
+}
+
+#[tokio::test]
+async fn a_body_over_the_limit_is_an_error_with_a_code() {
+    async fn take(Json(text): Json<String>) -> String {
+        text
+    }
+    let app = || -> App {
+        App::new(Router::new().route("/x", post(take)))
+            .configure(|config| config.set("MAX_CONTENT_LENGTH", 8))
+    };
+    let put = async |app: App, body: &'static str| {
+        let request = Request::post("/x").header("content-type", "application/json");
+        let request = request.body(Body::from(body)).unwrap();
+        send(app.into_router().unwrap(), request).await
+    };
+    assert_eq!(put(app(), r#""small""#).await.body, "small");
+    let answer = put(app(), r#""too large""#).await;
+    assert_eq!(answer.status, 413);
+    assert!(answer.body.contains("<h1>Request Entity Too Large</h1>"));
+    let handled = app().error_handler(413, |_: Caught| "less, please");
+    assert_eq!(put(handled, r#""too large""#).await.body, "less, please");
 }
 
 #[tokio::test]
@@ -500,14 +608,12 @@ async fn the_hooks_of_a_blueprint_have_no_part_in_a_405() {
         move || ran.lock().unwrap().push(what)
     };
     let (before, after, teardown) = (note("before"), note("after"), note("teardown"));
-    let cors = axum::middleware::from_fn(
-        async |request: Request<Body>, next: axum::middleware::Next| {
-            if request.method() == http::Method::OPTIONS {
-                return "preflight".into_response();
-            }
-            next.run(request).await
-        },
-    );
+    let cors = axum::middleware::from_fn(async |request: Request<Body>, next: Next| {
+        if request.method() == http::Method::OPTIONS {
+            return "preflight".into_response();
+        }
+        next.run(request).await
+    });
     let own = axum::routing::patch(|| async { "patched" }).fallback(|| async { "own fallback" });
     let routes = Router::new()
         .route("/k", get(|| async { "k" }))

@@ -13,6 +13,10 @@
 //! other one, and what is printed is the median of the rounds' ratios, with the quartiles beside it.
 //!
 //! A row "against itself" has plain axum on both sides: it says how exact the others are.
+//! Rows with a layer of a few lines instead of Backstop say what is left of an aim to whatever
+//! is a layer of axum.
+
+mod apps;
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -21,11 +25,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Instant;
 
 use axum::Router;
-use axum::http::{HeaderMap, StatusCode, header};
-use axum::response::{IntoResponse, Response};
-use axum::routing::get;
-use backstop::report::{Client, Collector, Tracker};
-use backstop::{App, Caught, Error, HttpError, Kind, Result, http_error};
+use backstop::{Error, HttpError, Kind};
 use hyper::server::conn::http1;
 use hyper::service::{Service, service_fn};
 use hyper_util::rt::TokioIo;
@@ -38,89 +38,16 @@ const CONNECTIONS: usize = 8;
 const BATCHES: usize = 41;
 const ROUNDS: usize = 201;
 
-// Below 500: from there on errors are also logged and reported, which is measured for itself.
-http_error!(pub struct OutOfStock(409, "Out of stock."));
-
-#[derive(Debug)]
-struct Full;
-
-impl std::fmt::Display for Full {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("the disk is full")
-    }
-}
-
-impl std::error::Error for Full {}
-
-impl IntoResponse for Full {
-    fn into_response(self) -> Response {
-        (StatusCode::CONFLICT, "409: Out of stock.").into_response()
-    }
-}
-
-fn plain() -> Router {
-    Router::new()
-        .route("/", get(|| async { "hello" }))
-        .route("/full", get(|| async { Err::<&str, Full>(Full) }))
-}
-
-/// What a user of plain axum writes for the same 404: a page by `Accept`, which caches keep apart.
-fn plain_with_page() -> Router {
-    async fn page(headers: HeaderMap) -> Response {
-        let accept = headers
-            .get(header::ACCEPT)
-            .and_then(|value| value.to_str().ok())
-            .unwrap_or_default();
-        let (content_type, body) = if accept.contains("json") {
-            ("application/problem+json", PROBLEM)
-        } else {
-            ("text/html; charset=utf-8", PAGE)
-        };
-        let headers = [
-            (header::CONTENT_TYPE, content_type),
-            (header::VARY, "accept"),
-        ];
-        (StatusCode::NOT_FOUND, headers, body).into_response()
-    }
-    plain().fallback(page)
-}
-
-/// Our default page, byte for byte.
-const PAGE: &str = "<!doctype html>\n<html lang=en>\n<title>404 Not Found</title>\n<h1>Not Found</h1>\n<p>There is nothing at this address. Check it for typing mistakes.</p>\n";
-const PROBLEM: &str = r#"{"type":"about:blank","title":"Not Found","status":404,"detail":"There is nothing at this address. Check it for typing mistakes."}"#;
-
-fn with_backstop() -> Router {
-    async fn full() -> Result<&'static str> {
-        Err(OutOfStock)?
-    }
-    async fn broken() -> Result<&'static str> {
-        Err(Full)?
-    }
-    let collector = Collector::default();
-    let tracker = Tracker::of_client(Client::collecting(&collector));
-    let router = Router::new()
-        .route("/", get(|| async { "hello" }))
-        .route("/full", get(full))
-        .route("/broken", get(broken));
-    App::new(router)
-        // The answer of the hand-written one, so that only the way to it differs.
-        .error_handler_for(|_: Caught<OutOfStock>| async {
-            (StatusCode::CONFLICT, "409: Out of stock.")
-        })
-        .init(&tracker)
-        .into_router()
-        .expect("nothing is refused")
-}
-
 /// A server with a few clients.
 struct Server {
+    name: &'static str,
     clients: Vec<TcpStream>,
     /// Requests that reached the router.
     served: Arc<AtomicUsize>,
 }
 
 impl Server {
-    fn start(runtime: &Runtime, router: Router) -> io::Result<Self> {
+    fn start(runtime: &Runtime, name: &'static str, router: Router) -> io::Result<Self> {
         let served = Arc::new(AtomicUsize::new(0));
         // As `axum::serve` does it: once, and not for every request.
         let router = router.with_state(());
@@ -145,7 +72,11 @@ impl Server {
                 served.with_upgrades().await.map_err(io::Error::other)
             });
         }
-        Ok(Self { clients, served })
+        Ok(Self {
+            name,
+            clients,
+            served,
+        })
     }
 
     /// Lets each connection answer a request, and returns the nanoseconds for each.
@@ -209,35 +140,37 @@ fn median(mut values: Vec<u64>) -> u64 {
 
 /// Rounds in turn, so that whatever else the machine does hits both alike.
 fn compare(
-    what: &str,
     runtime: &Runtime,
-    (plain, plain_path): (&mut Server, &str),
-    (ours, our_path): (&mut Server, &str),
+    path: &str,
+    first: &mut Server,
+    second: &mut Server,
     target: Option<f64>,
 ) -> io::Result<()> {
     let mut pairs = (Vec::new(), Vec::new());
     for round in 0..ROUNDS {
-        let plain_first = round % 2 == 0;
-        if plain_first {
-            pairs.0.push(plain.block(runtime, plain_path)?);
+        let in_order = round % 2 == 0;
+        if in_order {
+            pairs.0.push(first.block(runtime, path)?);
         }
-        pairs.1.push(ours.block(runtime, our_path)?);
-        if !plain_first {
-            pairs.0.push(plain.block(runtime, plain_path)?);
+        pairs.1.push(second.block(runtime, path)?);
+        if !in_order {
+            pairs.0.push(first.block(runtime, path)?);
         }
     }
     let mut ratios: Vec<f64> = pairs
         .0
         .iter()
         .zip(&pairs.1)
-        .map(|(plain, ours)| *ours as f64 / *plain as f64)
+        .map(|(first, second)| *second as f64 / *first as f64)
         .collect();
     ratios.sort_by(f64::total_cmp);
     let quartile = |number: usize| ratios[ratios.len() * number / 4];
     let target = target.map_or_else(String::new, |target| format!(", target {target:.2}"));
     println!(
-        "{what:<40} {:>7.2} µs {:>7.2} µs   ratio {:.3} ({:.3} to {:.3}{target})",
+        "{path:<6} {:<15} {:>6.2} µs   {:<15} {:>6.2} µs   ratio {:.3} ({:.3} to {:.3}{target})",
+        first.name,
         median(pairs.0) as f64 / 1000.0,
+        second.name,
         median(pairs.1) as f64 / 1000.0,
         quartile(2),
         quartile(1),
@@ -253,8 +186,8 @@ fn lookup() {
         .collect();
     let lookup = backstop::__private::Lookup::new(&kinds, 5);
     let child = Kind::new("Child", &[&kinds[99]]).expect("one parent");
-    let own = Error::of_kind(&kinds[99], Full);
-    let inherited = Error::of_kind(&child, Full);
+    let own = Error::of_kind(&kinds[99], apps::Full);
+    let inherited = Error::of_kind(&child, apps::Full);
     let coded = Error::from(HttpError::new(418));
     let cases = [
         ("own kind", &own),
@@ -280,50 +213,33 @@ fn main() -> io::Result<()> {
     let runtime = &tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
-    let axum = &mut Server::start(runtime, plain())?;
-    let again = &mut Server::start(runtime, plain())?;
-    let page = &mut Server::start(runtime, plain_with_page())?;
-    let ours = &mut Server::start(runtime, with_backstop())?;
-    println!(
-        "{:<40} {:>10} {:>10}",
-        "CPU of the server per request", "axum", "backstop"
-    );
-    compare(
-        "200, plain axum against itself",
-        runtime,
-        (axum, "/"),
-        (again, "/"),
-        None,
-    )?;
-    compare("200", runtime, (axum, "/"), (ours, "/"), Some(1.03))?;
-    compare(
-        "404, default page: empty in axum",
-        runtime,
-        (axum, "/none"),
-        (ours, "/none"),
-        Some(1.10),
-    )?;
-    compare(
-        "404, default page: the same in axum",
-        runtime,
-        (page, "/none"),
-        (ours, "/none"),
-        Some(1.10),
-    )?;
-    compare(
-        "handled typed error",
-        runtime,
-        (axum, "/full"),
-        (ours, "/full"),
-        Some(1.10),
-    )?;
+    let start = |name, router| Server::start(runtime, name, router);
+    let axum = &mut start("axum", apps::plain())?;
+    let again = &mut start("axum again", apps::plain())?;
+    let page = &mut start("page by hand", apps::plain_with_page())?;
+    let layer = &mut start("empty layer", apps::in_a_layer())?;
+    let head = &mut start("layer with head", apps::in_a_layer_with_the_head())?;
+    let ours = &mut start("backstop", apps::with_backstop())?;
+    println!("CPU of the server per request");
+    let row = |path, first: &mut Server, second: &mut Server, target| {
+        compare(runtime, path, first, second, target)
+    };
+    row("/", axum, again, None)?;
+    row("/", axum, layer, None)?;
+    row("/", axum, head, None)?;
+    row("/", axum, ours, Some(1.03))?;
+    row("/", head, ours, None)?;
+    row("/none", axum, page, None)?;
+    row("/none", axum, ours, Some(1.10))?;
+    row("/none", page, ours, Some(1.10))?;
+    row("/full", axum, head, None)?;
+    row("/full", axum, ours, Some(1.10))?;
+    row("/full", head, ours, None)?;
     let broken = (0..ROUNDS / 4)
         .map(|_| ours.block(runtime, "/broken"))
         .collect::<io::Result<Vec<u64>>>()?;
     println!(
-        "{:<40} {:>10} {:>7.2} µs   (target 60)",
-        "unhandled, report queued",
-        "",
+        "unhandled, report queued: {:.2} µs (target 60)",
         median(broken) as f64 / 1000.0
     );
     Ok(())
