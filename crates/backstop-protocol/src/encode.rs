@@ -6,7 +6,7 @@
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::json::first_to_escape;
+use crate::scan::first_to_escape;
 use crate::{EventId, EventType, Lazy, Level, Object, Timestamp, Unread};
 
 /// A value of an event as JSON.

@@ -10,7 +10,8 @@ use std::sync::OnceLock;
 use serde_json::Value;
 
 use crate::Object;
-use crate::json::{Piece, Reader};
+use crate::json::Reader;
+use crate::plain::{self, Piece};
 
 /// A value that is read from its JSON text when it is first looked at.
 ///
@@ -111,7 +112,7 @@ impl<T: Unread> Lazy<T> {
     /// Names and texts inside lists and objects are among them; numbers are not.
     pub fn any_piece(&self, texts: bool, mut found: impl FnMut(Piece<'_>) -> bool) -> Option<bool> {
         let text = self.text.as_deref()?;
-        Some(Reader::new(text).any_piece(texts, &mut found))
+        Some(plain::any_piece(text, texts, &mut found))
     }
 }
 

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use crate::json::first_of;
+use crate::scan::first_of;
 
 /// What stands where a secret was.
 pub const FILTERED: &str = "[Filtered]";
