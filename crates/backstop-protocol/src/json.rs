@@ -16,7 +16,7 @@ use std::borrow::Cow;
 use serde_json::{Number, Value};
 
 use crate::Object;
-use crate::plain::{end_of_lines, end_of_value, hex4};
+use crate::plain::{Plain, end_of_lines, end_of_value, hex4};
 use crate::scan::{skip_space, special_byte};
 
 /// Deeper values are cut; clients themselves cut at 3 to 10 levels.
@@ -62,6 +62,8 @@ pub(crate) struct Reader<'a> {
 
 /// More notes than this say nothing new about an event.
 const NOTES_MAX: usize = 100;
+/// So many digits fit into 64 bits, with one more.
+const SMALL_DIGITS_MAX: usize = 18;
 /// A refused value is kept beside the data up to this many bytes of its text.
 const ORIGINAL_BYTES_MAX: usize = 500;
 
@@ -126,7 +128,7 @@ impl<'a> Reader<'a> {
                 return Err(self.syntax("a key"));
             }
             let from = self.at + 1;
-            let key = self.string()?;
+            let key = self.quoted()?;
             let to = self.at - 1;
             self.take(b':', "a colon")?;
             self.path.push(Step::Key { from, to });
@@ -196,7 +198,7 @@ impl<'a> Reader<'a> {
     /// Reads any value.
     pub(crate) fn value(&mut self) -> Result<Value, Syntax> {
         match self.peek() {
-            b'"' => Ok(Value::String(self.string()?.into_owned())),
+            b'"' => Ok(Value::String(self.quoted()?.into_owned())),
             b'{' if self.path.len() < DEPTH_MAX => Ok(Value::Object(self.members()?)),
             b'[' if self.path.len() < DEPTH_MAX => {
                 let start = self.elements.len();
@@ -268,15 +270,18 @@ impl<'a> Reader<'a> {
 
     /// Takes the object or list that comes next if it is plain (see [`crate::plain`]), and returns
     /// its text. It can be kept and read later, because reading it changes and notes nothing.
-    pub(crate) fn plain(&mut self) -> Option<&'a str> {
+    pub(crate) fn plain(&mut self) -> Option<Plain<'a>> {
         self.peek();
         let depth_max = DEPTH_MAX.saturating_sub(self.path.len());
-        let end = end_of_value(self.text, self.at, depth_max)?;
-        Some(self.take_until(end))
+        let (end, may_name_secret) = end_of_value(self.text, self.at, depth_max)?;
+        Some(Plain {
+            text: self.take_until(end),
+            may_name_secret,
+        })
     }
 
     /// Like [`Reader::plain`], for an object that is not empty.
-    pub(crate) fn plain_members(&mut self) -> Option<&'a str> {
+    pub(crate) fn plain_members(&mut self) -> Option<Plain<'a>> {
         self.peek();
         let mut inside = self.at + 1;
         match skip_space(self.text.as_bytes(), &mut inside) {
@@ -286,10 +291,13 @@ impl<'a> Reader<'a> {
     }
 
     /// Like [`Reader::plain`], for a list of texts that is not empty.
-    pub(crate) fn plain_lines(&mut self) -> Option<&'a str> {
+    pub(crate) fn plain_lines(&mut self) -> Option<Plain<'a>> {
         self.peek();
         let end = end_of_lines(self.text, self.at)?;
-        Some(self.take_until(end))
+        Some(Plain {
+            text: self.take_until(end),
+            may_name_secret: false,
+        })
     }
 
     fn take_until(&mut self, end: usize) -> &'a str {
@@ -336,7 +344,15 @@ impl<'a> Reader<'a> {
 
     /// Reads a string; borrowed where it has no escapes.
     pub(crate) fn string(&mut self) -> Result<Cow<'a, str>, Syntax> {
-        self.take(b'"', "a string")?;
+        match self.peek() {
+            b'"' => self.quoted(),
+            _ => Err(self.syntax("a string")),
+        }
+    }
+
+    /// Like [`Reader::string`], where [`Reader::peek`] has shown the quote.
+    pub(crate) fn quoted(&mut self) -> Result<Cow<'a, str>, Syntax> {
+        self.at += 1;
         let from = self.at;
         self.run()?;
         let plain = &self.text[from..self.at];
@@ -441,6 +457,23 @@ impl<'a> Reader<'a> {
                 }
             },
         })
+    }
+
+    /// Takes a whole number of a few digits, if that is what comes next: nearly every number.
+    pub(crate) fn small_number(&mut self) -> Option<u64> {
+        let rest = &self.text.as_bytes()[self.at..];
+        let mut number = 0;
+        for (len, byte) in rest.iter().enumerate().take(SMALL_DIGITS_MAX + 1) {
+            match byte {
+                b'0'..=b'9' => number = number * 10 + u64::from(byte - b'0'),
+                b',' | b'}' | b']' if len > 0 => {
+                    self.at += len;
+                    return Some(number);
+                }
+                _ => return None,
+            }
+        }
+        None
     }
 
     /// Takes letters, digits and signs: a number or a name, checked by the caller where it matters.

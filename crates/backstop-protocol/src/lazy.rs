@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use crate::Object;
 use crate::json::Reader;
-use crate::plain::{self, Piece};
+use crate::plain::{self, Piece, Plain};
 
 /// A value that is read from its JSON text when it is first looked at.
 ///
@@ -34,6 +34,7 @@ use crate::plain::{self, Piece};
 pub struct Lazy<T> {
     text: Option<Box<str>>,
     value: OnceLock<T>,
+    may_name_secret: bool,
 }
 
 /// What can be kept unread.
@@ -64,11 +65,11 @@ impl Unread for Vec<String> {
 }
 
 impl<T> Lazy<T> {
-    /// Keeps text of which the caller knows that it is plain.
-    pub(crate) fn unread(text: &str) -> Lazy<T> {
+    pub(crate) fn unread(plain: Plain<'_>) -> Lazy<T> {
         Lazy {
-            text: Some(text.into()),
+            text: Some(plain.text.into()),
             value: OnceLock::new(),
+            may_name_secret: plain.may_name_secret,
         }
     }
 
@@ -80,6 +81,14 @@ impl<T> Lazy<T> {
     /// Says whether the text is still there as it was sent.
     pub fn is_unread(&self) -> bool {
         self.text.is_some()
+    }
+
+    /// Says whether a name inside it may be one of which [`crate::secret::is_name`] says yes.
+    ///
+    /// While the text is there, that was seen when it was looked through, and is wrong only by
+    /// saying yes too often; else it is always true.
+    pub fn may_name_secret(&self) -> bool {
+        self.text.is_none() || self.may_name_secret
     }
 }
 
@@ -150,6 +159,7 @@ impl<T> From<T> for Lazy<T> {
         Lazy {
             text: None,
             value: OnceLock::from(value),
+            may_name_secret: true,
         }
     }
 }

@@ -7,6 +7,7 @@
 
 use crate::json::Reader;
 use crate::scan::{skip_space, special_byte};
+use crate::secret::may_be_name;
 
 /// A name or text inside a value, as [`crate::Lazy::any_piece`] shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,9 +19,25 @@ pub enum Piece<'a> {
     Text(&'a str),
 }
 
-/// Returns where the plain value that begins at `at` ends; `None` if it is not plain.
-pub(crate) fn end_of_value(text: &str, at: usize, depth_max: usize) -> Option<usize> {
-    walk(text, at, depth_max, &mut |_, _| true)
+/// Plain text, and what is known of it since it was looked through.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Plain<'a> {
+    pub(crate) text: &'a str,
+    /// A name in it may be that of a secret; see [`crate::secret::is_name`].
+    pub(crate) may_name_secret: bool,
+}
+
+/// Returns where the plain value that begins at `at` ends, and whether a name in it may be that of
+/// a secret; `None` if it is not plain.
+pub(crate) fn end_of_value(text: &str, at: usize, depth_max: usize) -> Option<(usize, bool)> {
+    let mut may_name_secret = false;
+    let end = walk(text, at, depth_max, &mut |piece, escaped| {
+        if let Piece::Name(name) = piece {
+            may_name_secret |= escaped || may_be_name(name);
+        }
+        true
+    })?;
+    Some((end, may_name_secret))
 }
 
 /// Returns where the plain list of texts that begins at `at` ends; `None` if it is empty or not
