@@ -3,10 +3,12 @@
 //! Most of an event is text that was read from JSON just before and is still there as it was sent.
 //! It is copied, and names are written without being looked at.
 
-use serde::Serialize;
+use std::fmt;
+
+use serde::{Serialize, Serializer};
 use serde_json::Value;
 
-use crate::json::first_to_escape;
+use crate::scan::first_to_escape;
 use crate::{EventId, EventType, Lazy, Level, Object, Timestamp, Unread};
 
 /// A value of an event as JSON.
@@ -74,8 +76,8 @@ impl<'o> Members<'o> {
     }
 
     fn name(&mut self, name: &'static str) {
-        self.separate();
-        self.out.push(b'"');
+        let next = std::mem::replace(&mut self.next, b',');
+        self.out.extend_from_slice(&[next, b'"']);
         self.out.extend_from_slice(name.as_bytes());
         self.out.extend_from_slice(b"\":");
     }
@@ -221,7 +223,39 @@ macro_rules! encode_plainly {
         }
     )*};
 }
-encode_plainly!(u64, i64, EventId, EventType, Level, Timestamp);
+encode_plainly!(u64, i64, EventType, Level);
+
+impl Encode for EventId {
+    fn encode(&self, out: &mut Vec<u8>) {
+        encode_ascii(&self.digits(), out);
+    }
+}
+
+impl Encode for Timestamp {
+    fn encode(&self, out: &mut Vec<u8>) {
+        encode_ascii(&self.text(), out);
+    }
+}
+
+/// Writes text that needs no escapes.
+fn encode_ascii(text: &[u8], out: &mut Vec<u8>) {
+    out.push(b'"');
+    out.extend_from_slice(text);
+    out.push(b'"');
+}
+
+/// Shows ASCII text.
+pub(crate) fn write_ascii(text: &[u8], f: &mut fmt::Formatter<'_>) -> fmt::Result {
+    f.write_str(str::from_utf8(text).map_err(|_| fmt::Error)?)
+}
+
+/// Serializes ASCII text.
+pub(crate) fn serialize_ascii<S: Serializer>(
+    text: &[u8],
+    serializer: S,
+) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(str::from_utf8(text).map_err(serde::ser::Error::custom)?)
+}
 
 /// Implements `Serialize` through the encoder, so that there is one.
 ///

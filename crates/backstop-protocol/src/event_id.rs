@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::encode::{serialize_ascii, write_ascii};
+
 /// Identifies an event: 16 bytes, written as 32 lower-case hex digits.
 ///
 /// # Example
@@ -38,11 +40,21 @@ impl EventId {
     pub fn is_nil(&self) -> bool {
         self.0 == [0; 16]
     }
+
+    /// Returns the 32 digits as ASCII; every event is written with its id, and answered with it.
+    pub(crate) fn digits(&self) -> [u8; 32] {
+        const HEX: &[u8; 16] = b"0123456789abcdef";
+        let mut digits = [0; 32];
+        for (pair, byte) in digits.as_chunks_mut().0.iter_mut().zip(self.0) {
+            *pair = [HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]];
+        }
+        digits
+    }
 }
 
 impl fmt::Display for EventId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        write_ascii(&self.digits(), f)
     }
 }
 
@@ -76,7 +88,7 @@ impl std::error::Error for ParseEventIdError {}
 
 impl Serialize for EventId {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        serialize_ascii(&self.digits(), serializer)
     }
 }
 

@@ -16,6 +16,8 @@ use std::borrow::Cow;
 use serde_json::{Number, Value};
 
 use crate::Object;
+use crate::plain::{Plain, end_of_lines, end_of_value, hex4};
+use crate::scan::{skip_space, special_byte};
 
 /// Deeper values are cut; clients themselves cut at 3 to 10 levels.
 pub(crate) const DEPTH_MAX: usize = 64;
@@ -60,6 +62,8 @@ pub(crate) struct Reader<'a> {
 
 /// More notes than this say nothing new about an event.
 const NOTES_MAX: usize = 100;
+/// So many digits fit into 64 bits, with one more.
+const SMALL_DIGITS_MAX: usize = 18;
 /// A refused value is kept beside the data up to this many bytes of its text.
 const ORIGINAL_BYTES_MAX: usize = 500;
 
@@ -95,14 +99,7 @@ impl<'a> Reader<'a> {
 
     /// Returns the next byte that is no white space, without taking it; 0 at the end.
     pub(crate) fn peek(&mut self) -> u8 {
-        let bytes = self.text.as_bytes();
-        while let Some(byte) = bytes.get(self.at) {
-            match byte {
-                b' ' | b'\n' | b'\r' | b'\t' => self.at += 1,
-                byte => return *byte,
-            }
-        }
-        0
+        skip_space(self.text.as_bytes(), &mut self.at)
     }
 
     /// Fails unless nothing but white space (and NUL, as padding) is left.
@@ -131,7 +128,7 @@ impl<'a> Reader<'a> {
                 return Err(self.syntax("a key"));
             }
             let from = self.at + 1;
-            let key = self.string()?;
+            let key = self.quoted()?;
             let to = self.at - 1;
             self.take(b':', "a colon")?;
             self.path.push(Step::Key { from, to });
@@ -201,7 +198,7 @@ impl<'a> Reader<'a> {
     /// Reads any value.
     pub(crate) fn value(&mut self) -> Result<Value, Syntax> {
         match self.peek() {
-            b'"' => Ok(Value::String(self.string()?.into_owned())),
+            b'"' => Ok(Value::String(self.quoted()?.into_owned())),
             b'{' if self.path.len() < DEPTH_MAX => Ok(Value::Object(self.members()?)),
             b'[' if self.path.len() < DEPTH_MAX => {
                 let start = self.elements.len();
@@ -271,22 +268,20 @@ impl<'a> Reader<'a> {
         }
     }
 
-    /// Takes the object or list that comes next if it is plain, and returns its text.
-    ///
-    /// Plain is what has the same meaning for every reader of JSON: no form that only clients
-    /// know, no number that a float cannot hold exactly, no depth that would be cut. Such text can
-    /// be kept and read later, because reading it changes and notes nothing.
-    pub(crate) fn plain(&mut self) -> Option<&'a str> {
+    /// Takes the object or list that comes next if it is plain (see [`crate::plain`]), and returns
+    /// its text. It can be kept and read later, because reading it changes and notes nothing.
+    pub(crate) fn plain(&mut self) -> Option<Plain<'a>> {
         self.peek();
         let depth_max = DEPTH_MAX.saturating_sub(self.path.len());
-        let end = walk(self.text, self.at, depth_max, &mut |_, _| true)?;
-        let plain = &self.text[self.at..end];
-        self.at = end;
-        Some(plain)
+        let (end, may_name_secret) = end_of_value(self.text, self.at, depth_max)?;
+        Some(Plain {
+            text: self.take_until(end),
+            may_name_secret,
+        })
     }
 
     /// Like [`Reader::plain`], for an object that is not empty.
-    pub(crate) fn plain_members(&mut self) -> Option<&'a str> {
+    pub(crate) fn plain_members(&mut self) -> Option<Plain<'a>> {
         self.peek();
         let mut inside = self.at + 1;
         match skip_space(self.text.as_bytes(), &mut inside) {
@@ -296,52 +291,18 @@ impl<'a> Reader<'a> {
     }
 
     /// Like [`Reader::plain`], for a list of texts that is not empty.
-    pub(crate) fn plain_lines(&mut self) -> Option<&'a str> {
+    pub(crate) fn plain_lines(&mut self) -> Option<Plain<'a>> {
         self.peek();
-        let bytes = self.text.as_bytes();
-        let mut at = self.at;
-        let mut next = b'[';
-        loop {
-            if skip_space(bytes, &mut at) != next {
-                return None;
-            }
-            at += 1;
-            if skip_space(bytes, &mut at) != b'"' {
-                return None;
-            }
-            at = plain_string(self.text, at + 1)?.0;
-            if skip_space(bytes, &mut at) == b']' {
-                let plain = &self.text[self.at..=at];
-                self.at = at + 1;
-                return Some(plain);
-            }
-            next = b',';
-        }
+        let end = end_of_lines(self.text, self.at)?;
+        Some(Plain {
+            text: self.take_until(end),
+            may_name_secret: false,
+        })
     }
 
-    /// Says whether `found` says yes to a name or text of the plain value that comes next.
-    pub(crate) fn any_piece(
-        &mut self,
-        texts: bool,
-        found: &mut impl FnMut(Piece<'_>) -> bool,
-    ) -> bool {
-        let mut any = false;
-        let text = self.text;
-        walk(
-            text,
-            self.at,
-            usize::BITS as usize,
-            &mut |piece, escaped| {
-                any = match piece {
-                    Piece::Text(_) if !texts => false,
-                    _ if !escaped => found(piece),
-                    Piece::Name(text) => found(Piece::Name(&unescaped(text))),
-                    Piece::Text(text) => found(Piece::Text(&unescaped(text))),
-                };
-                !any
-            },
-        );
-        any
+    fn take_until(&mut self, end: usize) -> &'a str {
+        let from = std::mem::replace(&mut self.at, end);
+        &self.text[from..end]
     }
 
     /// Takes a value that is of no use and notes it beside the data.
@@ -383,7 +344,15 @@ impl<'a> Reader<'a> {
 
     /// Reads a string; borrowed where it has no escapes.
     pub(crate) fn string(&mut self) -> Result<Cow<'a, str>, Syntax> {
-        self.take(b'"', "a string")?;
+        match self.peek() {
+            b'"' => self.quoted(),
+            _ => Err(self.syntax("a string")),
+        }
+    }
+
+    /// Like [`Reader::string`], where [`Reader::peek`] has shown the quote.
+    pub(crate) fn quoted(&mut self) -> Result<Cow<'a, str>, Syntax> {
+        self.at += 1;
         let from = self.at;
         self.run()?;
         let plain = &self.text[from..self.at];
@@ -490,6 +459,23 @@ impl<'a> Reader<'a> {
         })
     }
 
+    /// Takes a whole number of a few digits, if that is what comes next: nearly every number.
+    pub(crate) fn small_number(&mut self) -> Option<u64> {
+        let rest = &self.text.as_bytes()[self.at..];
+        let mut number = 0;
+        for (len, byte) in rest.iter().enumerate().take(SMALL_DIGITS_MAX + 1) {
+            match byte {
+                b'0'..=b'9' => number = number * 10 + u64::from(byte - b'0'),
+                b',' | b'}' | b']' if len > 0 => {
+                    self.at += len;
+                    return Some(number);
+                }
+                _ => return None,
+            }
+        }
+        None
+    }
+
     /// Takes letters, digits and signs: a number or a name, checked by the caller where it matters.
     pub(crate) fn word(&mut self) -> Result<&'a str, Syntax> {
         self.peek();
@@ -522,204 +508,6 @@ impl<'a> Reader<'a> {
     }
 }
 
-/// A name or text inside a value, as [`crate::Lazy::any_piece`] shows it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Piece<'a> {
-    /// The key of a member. The first text of a list is shown as a name and as a text, because a
-    /// list may be a pair of name and value.
-    Name(&'a str),
-    /// A text.
-    Text(&'a str),
-}
-
-/// Goes through the plain value that begins at `at`, without recursion, and returns where it ends;
-/// `None` if it is not plain or `each` said that this is enough.
-///
-/// `each` gets names and texts as they stand between their quotes, and whether escapes are in them.
-fn walk<'a>(
-    text: &'a str,
-    mut at: usize,
-    depth_max: usize,
-    each: &mut impl FnMut(Piece<'a>, bool) -> bool,
-) -> Option<usize> {
-    let bytes = text.as_bytes();
-    let mut depth = 0;
-    // One bit for each open object or list, the innermost lowest: 1 is an object.
-    let mut objects = 0_u64;
-    let mut first = false;
-    loop {
-        let opened = skip_space(bytes, &mut at);
-        match opened {
-            b'{' | b'[' => {
-                depth += 1;
-                if depth > depth_max.min(64) {
-                    return None;
-                }
-                objects = objects << 1 | u64::from(opened == b'{');
-                at += 1;
-                // `{` and `}` and also `[` and `]` are two apart in ASCII.
-                if skip_space(bytes, &mut at) == opened + 2 {
-                    at += 1;
-                    depth -= 1;
-                    objects >>= 1;
-                } else if opened == b'{' {
-                    at = walk_key(text, at, each)?;
-                    first = false;
-                    continue;
-                } else {
-                    first = true;
-                    continue;
-                }
-            }
-            b'"' => {
-                let from = at + 1;
-                let (end, escaped) = plain_string(text, from)?;
-                let string = &text[from..end - 1];
-                if first && !each(Piece::Name(string), escaped) {
-                    return None;
-                }
-                if !each(Piece::Text(string), escaped) {
-                    return None;
-                }
-                at = end;
-            }
-            _ => at = plain_word(bytes, at)?,
-        }
-        first = false;
-        loop {
-            if depth == 0 {
-                return Some(at);
-            }
-            let in_object = objects & 1 == 1;
-            match skip_space(bytes, &mut at) {
-                b',' => {
-                    at += 1;
-                    if in_object {
-                        at = walk_key(text, at, each)?;
-                    }
-                    break;
-                }
-                b'}' if in_object => {}
-                b']' if !in_object => {}
-                _ => return None,
-            }
-            at += 1;
-            depth -= 1;
-            objects >>= 1;
-        }
-    }
-}
-
-/// Goes over a key and its colon.
-fn walk_key<'a>(
-    text: &'a str,
-    mut at: usize,
-    each: &mut impl FnMut(Piece<'a>, bool) -> bool,
-) -> Option<usize> {
-    let bytes = text.as_bytes();
-    if skip_space(bytes, &mut at) != b'"' {
-        return None;
-    }
-    let from = at + 1;
-    let (end, escaped) = plain_string(text, from)?;
-    if !each(Piece::Name(&text[from..end - 1]), escaped) {
-        return None;
-    }
-    at = end;
-    (skip_space(bytes, &mut at) == b':').then_some(at + 1)
-}
-
-/// Returns the next byte that is no white space, 0 at the end.
-fn skip_space(bytes: &[u8], at: &mut usize) -> u8 {
-    while let Some(byte) = bytes.get(*at) {
-        match byte {
-            b' ' | b'\n' | b'\r' | b'\t' => *at += 1,
-            byte => return *byte,
-        }
-    }
-    0
-}
-
-/// Goes over a string, which begins after its quote, and says whether it has escapes.
-fn plain_string(text: &str, mut at: usize) -> Option<(usize, bool)> {
-    let bytes = text.as_bytes();
-    let mut escaped = false;
-    loop {
-        at += special_byte(bytes.get(at..)?)?;
-        if bytes[at] == b'"' {
-            return Some((at + 1, escaped));
-        }
-        escaped = true;
-        at += match bytes.get(at + 1)? {
-            b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't' => 2,
-            b'u' => match hex4(bytes, at + 2)? {
-                0xD800..0xDC00 => {
-                    let low = bytes.get(at + 6..at + 8)? == b"\\u"
-                        && matches!(hex4(bytes, at + 8)?, 0xDC00..0xE000);
-                    low.then_some(12)?
-                }
-                0xDC00..0xE000 => return None,
-                _ => 6,
-            },
-            _ => return None,
-        };
-    }
-}
-
-/// Whole numbers of so many digits fit into 64 bits.
-const WHOLE_DIGITS_MAX: usize = 18;
-/// Numbers with a point whose digits are below this are read alike by exact and by quick readers.
-const EXACT_MAX: u64 = 1 << f64::MANTISSA_DIGITS;
-
-/// Goes over a number or name.
-fn plain_word(bytes: &[u8], at: usize) -> Option<usize> {
-    let rest = &bytes[at..];
-    for name in [&b"null"[..], b"true", b"false"] {
-        if rest.starts_with(name) {
-            return Some(at + name.len());
-        }
-    }
-    let from = usize::from(rest.first() == Some(&b'-'));
-    let (mut value, mut digits) = (0_u64, 0);
-    let mut point = None;
-    let mut len = from;
-    for byte in &rest[from..] {
-        match byte {
-            b'0'..=b'9' if digits < WHOLE_DIGITS_MAX => {
-                value = value * 10 + u64::from(byte - b'0');
-                digits += 1;
-            }
-            b'.' if point.is_none() => point = Some(digits),
-            // An exponent, too many digits, or nothing that JSON knows.
-            b'0'..=b'9' | b'.' | b'e' | b'E' | b'+' | b'-' => return None,
-            _ => break,
-        }
-        len += 1;
-    }
-    let whole = point.unwrap_or(digits);
-    let exact = point.is_none_or(|point| point < digits && value < EXACT_MAX);
-    // Zeros in front are no JSON, and minus nothing is not zero for everybody.
-    let odd_zero = rest.get(from) == Some(&b'0') && (whole > 1 || from == 1);
-    (whole > 0 && exact && !odd_zero).then_some(at + len)
-}
-
-/// Returns the string that stands between its quotes with its escapes undone.
-fn unescaped(string: &str) -> String {
-    let quoted = format!("\"{string}\"");
-    match Reader::new(&quoted).string() {
-        Ok(string) => string.into_owned(),
-        // Only strings that were looked through come here.
-        Err(_) => string.to_owned(),
-    }
-}
-
-fn hex4(bytes: &[u8], at: usize) -> Option<u32> {
-    let digits = bytes.get(at..at + 4)?;
-    digits.iter().try_fold(0, |unit, digit| {
-        Some(unit * 16 + char::from(*digit).to_digit(16)?)
-    })
-}
-
 /// Returns the value of a number's text; `None` if it is no number.
 fn number_of(text: &str) -> Option<Value> {
     let digits = text.strip_prefix('-').unwrap_or(text);
@@ -741,53 +529,6 @@ fn number_of(text: &str) -> Option<Value> {
         Some(number) => Value::Number(number),
         None => Value::String(text.to_owned()),
     })
-}
-
-/// Returns the place of the first quote or backslash.
-fn special_byte(bytes: &[u8]) -> Option<usize> {
-    first_of(b'"', b'\\', bytes)
-}
-
-/// Returns the place of the first byte that cannot stand in a string: a quote, a backslash or a
-/// control character.
-pub(crate) fn first_to_escape(bytes: &[u8]) -> Option<usize> {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGHS: u64 = 0x8080_8080_8080_8080;
-    let below = |word: u64, limit: u64| word.wrapping_sub(ONES * limit) & !word & HIGHS;
-    let (words, rest) = bytes.as_chunks::<8>();
-    for (index, word) in words.iter().enumerate() {
-        let word = u64::from_le_bytes(*word);
-        let quotes = below(word ^ (ONES * u64::from(b'"')), 1);
-        let backslashes = below(word ^ (ONES * u64::from(b'\\')), 1);
-        let hits = quotes | backslashes | below(word, u64::from(b' '));
-        if hits != 0 {
-            return Some(index * 8 + hits.trailing_zeros() as usize / 8);
-        }
-    }
-    let special = |byte: &u8| matches!(byte, b'"' | b'\\' | ..b' ');
-    Some(words.len() * 8 + rest.iter().position(special)?)
-}
-
-/// Returns the place of the first of two bytes.
-///
-/// Eight bytes at a time: strings are most of an event.
-pub(crate) fn first_of(one: u8, other: u8, bytes: &[u8]) -> Option<usize> {
-    const ONES: u64 = 0x0101_0101_0101_0101;
-    const HIGHS: u64 = 0x8080_8080_8080_8080;
-    // The lowest marked byte is exact; higher ones may be marked wrongly by the borrow.
-    let zeros = |word: u64| word.wrapping_sub(ONES) & !word & HIGHS;
-    let (words, rest) = bytes.as_chunks::<8>();
-    for (index, word) in words.iter().enumerate() {
-        let word = u64::from_le_bytes(*word);
-        let hits = zeros(word ^ (ONES * u64::from(one))) | zeros(word ^ (ONES * u64::from(other)));
-        if hits != 0 {
-            return Some(index * 8 + hits.trailing_zeros() as usize / 8);
-        }
-    }
-    let place = rest
-        .iter()
-        .position(|byte| *byte == one || *byte == other)?;
-    Some(words.len() * 8 + place)
 }
 
 #[cfg(test)]
@@ -888,19 +629,5 @@ mod tests {
         let note = &reader.notes[0];
         assert_eq!(note.path, ["a\"b", "1", "c"]);
         assert_eq!(note.original, Some(json!([1])));
-    }
-
-    #[test]
-    fn special_bytes_are_found_at_every_place() {
-        for len in 0..40 {
-            for place in 0..len {
-                for special in [b'"', b'\\'] {
-                    let mut bytes = vec![0xFF_u8; len];
-                    bytes[place] = special;
-                    assert_eq!(special_byte(&bytes), Some(place));
-                }
-            }
-            assert_eq!(special_byte(&vec![b'!'; len]), None);
-        }
     }
 }

@@ -10,7 +10,8 @@ use std::sync::OnceLock;
 use serde_json::Value;
 
 use crate::Object;
-use crate::json::{Piece, Reader};
+use crate::json::Reader;
+use crate::plain::{self, Piece, Plain};
 
 /// A value that is read from its JSON text when it is first looked at.
 ///
@@ -33,6 +34,7 @@ use crate::json::{Piece, Reader};
 pub struct Lazy<T> {
     text: Option<Box<str>>,
     value: OnceLock<T>,
+    may_name_secret: bool,
 }
 
 /// What can be kept unread.
@@ -63,11 +65,11 @@ impl Unread for Vec<String> {
 }
 
 impl<T> Lazy<T> {
-    /// Keeps text of which the caller knows that it is plain.
-    pub(crate) fn unread(text: &str) -> Lazy<T> {
+    pub(crate) fn unread(plain: Plain<'_>) -> Lazy<T> {
         Lazy {
-            text: Some(text.into()),
+            text: Some(plain.text.into()),
             value: OnceLock::new(),
+            may_name_secret: plain.may_name_secret,
         }
     }
 
@@ -79,6 +81,14 @@ impl<T> Lazy<T> {
     /// Says whether the text is still there as it was sent.
     pub fn is_unread(&self) -> bool {
         self.text.is_some()
+    }
+
+    /// Says whether a name inside it may be one of which [`crate::secret::is_name`] says yes.
+    ///
+    /// While the text is there, that was seen when it was looked through, and is wrong only by
+    /// saying yes too often; else it is always true.
+    pub fn may_name_secret(&self) -> bool {
+        self.text.is_none() || self.may_name_secret
     }
 }
 
@@ -111,7 +121,7 @@ impl<T: Unread> Lazy<T> {
     /// Names and texts inside lists and objects are among them; numbers are not.
     pub fn any_piece(&self, texts: bool, mut found: impl FnMut(Piece<'_>) -> bool) -> Option<bool> {
         let text = self.text.as_deref()?;
-        Some(Reader::new(text).any_piece(texts, &mut found))
+        Some(plain::any_piece(text, texts, &mut found))
     }
 }
 
@@ -149,6 +159,7 @@ impl<T> From<T> for Lazy<T> {
         Lazy {
             text: None,
             value: OnceLock::from(value),
+            may_name_secret: true,
         }
     }
 }

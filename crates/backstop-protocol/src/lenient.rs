@@ -18,12 +18,14 @@ const VALUES_MAX: usize = 5_000;
 
 /// Frames and exceptions are large, so a list of them is not moved while it is short.
 const ELEMENTS_RESERVED: usize = 8;
+/// A longer list gets room for so many times its elements, so that it is not moved twice.
+const ELEMENTS_GROWTH: usize = 3;
 
 impl Reader<'_> {
     /// Takes text; numbers and booleans become theirs.
     pub(crate) fn text(&mut self, field: &mut Option<String>) -> Result<(), Syntax> {
         match self.peek() {
-            b'"' => *field = Some(self.string()?.into_owned()),
+            b'"' => *field = Some(self.quoted()?.into_owned()),
             b'{' | b'[' => self.refuse("expected text")?,
             _ => match self.value()? {
                 Value::Null => {}
@@ -48,6 +50,10 @@ impl Reader<'_> {
         const EXPECTED: &str = "expected a whole number that is not negative";
         if matches!(self.peek(), b'{' | b'[') {
             return self.refuse(EXPECTED);
+        }
+        if let Some(number) = self.small_number() {
+            *field = Some(number);
+            return Ok(());
         }
         let value = self.value()?;
         let number = value
@@ -118,7 +124,7 @@ impl Reader<'_> {
         expected: &'static str,
     ) -> Result<Option<T>, Syntax> {
         let text = match self.peek() {
-            b'"' => self.string()?,
+            b'"' => self.quoted()?,
             _ => {
                 let mut text = None;
                 self.text(&mut text)?;
@@ -173,9 +179,9 @@ impl Reader<'_> {
     pub(crate) fn lazy_map(&mut self, field: &mut Lazy<Object>) -> Result<(), Syntax> {
         if self.peek() == b'{'
             && field.is_empty()
-            && let Some(text) = self.plain_members()
+            && let Some(plain) = self.plain_members()
         {
-            *field = Lazy::unread(text);
+            *field = Lazy::unread(plain);
             return Ok(());
         }
         self.map(field)
@@ -184,9 +190,9 @@ impl Reader<'_> {
     /// Takes any value but `null`, unread if it can be.
     pub(crate) fn lazy_any(&mut self, field: &mut Option<Lazy<Value>>) -> Result<(), Syntax> {
         if matches!(self.peek(), b'{' | b'[')
-            && let Some(text) = self.plain()
+            && let Some(plain) = self.plain()
         {
-            *field = Some(Lazy::unread(text));
+            *field = Some(Lazy::unread(plain));
             return Ok(());
         }
         let mut value = None;
@@ -199,8 +205,8 @@ impl Reader<'_> {
 
     /// Takes source lines like [`Reader::lines`], unread if they can be.
     pub(crate) fn lazy_lines(&mut self, field: &mut Lazy<Vec<String>>) -> Result<(), Syntax> {
-        if let Some(text) = self.plain_lines() {
-            *field = Lazy::unread(text);
+        if let Some(plain) = self.plain_lines() {
+            *field = Lazy::unread(plain);
             return Ok(());
         }
         self.lines(field)
@@ -326,7 +332,12 @@ impl Reader<'_> {
                         return reader.skip().map(|_| ());
                     }
                     match reader.peek() {
-                        b'{' => field.push(read(reader)?),
+                        b'{' => {
+                            if field.len() == field.capacity() {
+                                field.reserve(ELEMENTS_GROWTH * field.len());
+                            }
+                            field.push(read(reader)?);
+                        }
                         b'n' => drop(reader.value()?),
                         _ => reader.refuse("expected an object")?,
                     }

@@ -5,7 +5,7 @@
 
 use std::ops::Range;
 
-use crate::json::first_of;
+use crate::scan::first_of;
 
 /// What stands where a secret was.
 pub const FILTERED: &str = "[Filtered]";
@@ -89,10 +89,10 @@ pub fn find(text: &str, wanted: Wanted) -> Vec<Span> {
         if signs.at && text.contains("://") {
             url_passwords(text, &mut spans);
         }
-        if signs.hyphens >= 10 {
+        if signs.hyphens >= KEY_HYPHENS_MIN {
             private_keys(text, &mut spans);
         }
-        if signs.digit_triples >= CARD_TRIPLES_MIN {
+        if signs.card {
             cards(text, &mut spans);
         }
         if signs.bearer {
@@ -102,7 +102,7 @@ pub fn find(text: &str, wanted: Wanted) -> Vec<Span> {
     if wanted.emails && signs.at {
         emails(text, &mut spans);
     }
-    if wanted.ip_addresses && signs.digit && signs.dot {
+    if wanted.ip_addresses && signs.digit {
         ip_addresses(text, &mut spans);
     }
     spans
@@ -111,8 +111,16 @@ pub fn find(text: &str, wanted: Wanted) -> Vec<Span> {
 /// Says whether [`find`] can find something in a text of `json`; a quick look at the whole, which
 /// is wrong only by saying yes too often.
 pub fn may_be_in(json: &str, wanted: Wanted) -> bool {
-    // An escape may hide any of the signs.
-    Signs::of(json.as_bytes()).tell(wanted) || json.contains("\\u00")
+    let signs = Signs::of(json.as_bytes());
+    // Some encoders escape slashes.
+    let has_url = || json.contains(":/") || json.contains(":\\/");
+    let may_be_secret =
+        signs.bearer || signs.hyphens >= KEY_HYPHENS_MIN || signs.card || signs.at && has_url();
+    (wanted.secrets && may_be_secret)
+        || (wanted.emails && signs.at)
+        || (wanted.ip_addresses && signs.digit && json.contains('.'))
+        // An escape may hide any of the signs.
+        || (signs.backslash && json.contains("\\u00"))
 }
 
 /// Returns the text with [`FILTERED`] in the place of each span; spans may overlap.
@@ -201,7 +209,7 @@ pub fn is_name(name: &str) -> bool {
     if name.len() > NAME_BYTES_MAX || name.len() < 3 {
         return false;
     }
-    if !may_be_secret(name.as_bytes()) {
+    if !has_hint(name.as_bytes()) {
         return false;
     }
     // Only ASCII letters decide; the rest separates words.
@@ -244,12 +252,31 @@ const BEGINNINGS: [u32; 32] = {
     seconds
 };
 
-/// A quick look that lets most names pass.
-fn may_be_secret(name: &[u8]) -> bool {
+/// Says whether [`is_name`] can say yes; a quick look, which is wrong only by saying yes too often.
+pub(crate) fn may_be_name(name: &str) -> bool {
+    name.len() <= NAME_BYTES_MAX && has_hint(name.as_bytes())
+}
+
+/// Five bits of each of the three letters with which a hint begins.
+const fn head(letters: &[u8]) -> u16 {
+    (letters[0] as u16 & 31) << 10 | (letters[1] as u16 & 31) << 5 | letters[2] as u16 & 31
+}
+
+const HEADS: [u16; HINTS.len()] = {
+    let mut heads = [0; HINTS.len()];
+    let mut at = 0;
+    while at < HINTS.len() {
+        heads[at] = head(HINTS[at].as_bytes());
+        at += 1;
+    }
+    heads
+};
+
+fn has_hint(name: &[u8]) -> bool {
     // Letters of both cases have the same five bits; that other signs have them as well does no harm.
     let begins = |pair: &[u8]| BEGINNINGS[usize::from(pair[0] & 31)] >> (pair[1] & 31) & 1 == 1;
     (0..name.len().saturating_sub(2))
-        .filter(|at| begins(&name[*at..]))
+        .filter(|at| begins(&name[*at..]) && HEADS.contains(&head(&name[*at..])))
         .any(|at| {
             let rest = &name[at..];
             HINTS.iter().any(|hint| {
@@ -283,12 +310,12 @@ fn words(name: &str) -> impl Iterator<Item = Range<usize>> {
 /// Which signs a text has, so that most texts are looked through once only.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Signs {
-    /// Places where three digits follow each other; 0 where they are too few for a card.
-    digit_triples: usize,
+    /// Digits that are enough for a card and may be parts of one.
+    card: bool,
     hyphens: usize,
     at: bool,
-    dot: bool,
     digit: bool,
+    backslash: bool,
     /// A `b` with the end of `bearer ` or `basic ` in the right distance.
     bearer: bool,
 }
@@ -297,8 +324,8 @@ struct Signs {
 const FOUND_BYTES_MIN: usize = 5;
 /// The longer of the two words of [`bearers`].
 const BEARER_BYTES: usize = "bearer ".len();
-/// A card has at least this many [`Signs::digit_triples`]: 13 digits in groups of 3, 3, 3 and 4.
-const CARD_TRIPLES_MIN: usize = 5;
+/// The hyphens of one line of [`private_keys`].
+const KEY_HYPHENS_MIN: usize = 10;
 
 impl Signs {
     fn of(bytes: &[u8]) -> Signs {
@@ -308,34 +335,25 @@ impl Signs {
         let signs = sign::in_any(bytes);
         let has = |sign: u8| signs & sign != 0;
         let is_digit = |byte: &u8| byte.is_ascii_digit();
-        let card = has(sign::DIGIT) && sign::count(bytes, is_digit) >= CARD_DIGITS_MIN;
+        let digits = has(sign::DIGIT) && sign::count(bytes, is_digit) >= CARD_DIGITS_MIN;
         Signs {
-            digit_triples: if card { digit_triples(bytes) } else { 0 },
+            card: digits && may_have_card(bytes),
             hyphens: match has(sign::HYPHEN) {
                 true => sign::count(bytes, |byte| *byte == b'-'),
                 false => 0,
             },
             at: has(sign::AT),
-            dot: has(sign::DOT),
             digit: has(sign::DIGIT),
+            backslash: has(sign::BACKSLASH),
             bearer: has(sign::B) && bytes.len() > BEARER_BYTES && may_have_bearer(bytes),
         }
-    }
-
-    /// Says whether one of the forms can be there.
-    fn tell(&self, wanted: Wanted) -> bool {
-        let secrets =
-            self.at || self.bearer || self.hyphens >= 10 || self.digit_triples >= CARD_TRIPLES_MIN;
-        (wanted.secrets && secrets)
-            || (wanted.emails && self.at)
-            || (wanted.ip_addresses && self.dot && self.digit)
     }
 }
 
 /// The signs as bits of a byte, so that all are looked for at once.
 mod sign {
     pub(super) const AT: u8 = 1;
-    pub(super) const DOT: u8 = 2;
+    pub(super) const BACKSLASH: u8 = 2;
     pub(super) const B: u8 = 4;
     pub(super) const HYPHEN: u8 = 8;
     pub(super) const DIGIT: u8 = 16;
@@ -343,11 +361,11 @@ mod sign {
     /// So many bytes fit into the vectors that every processor has.
     const LANES: usize = 16;
     /// Counts of so many bytes fit into a byte.
-    pub(super) const COUNTED: usize = 128;
+    const COUNTED: usize = 128;
 
     const fn of(byte: u8) -> u8 {
         (byte == b'@') as u8 * AT
-            + (byte == b'.') as u8 * DOT
+            + (byte == b'\\') as u8 * BACKSLASH
             + (byte | 32 == b'b') as u8 * B
             + (byte == b'-') as u8 * HYPHEN
             + byte.is_ascii_digit() as u8 * DIGIT
@@ -391,19 +409,23 @@ mod sign {
     }
 }
 
-/// Counts the places where three digits follow each other.
-fn digit_triples(bytes: &[u8]) -> usize {
-    let from = |at: usize| bytes.get(at..).unwrap_or_default().chunks(sign::COUNTED);
-    let parts = from(0).zip(from(1)).zip(from(2));
-    let triples = parts.map(|((one, two), three)| {
-        let places = one.iter().zip(two).zip(three);
-        // Without a branch, so that the compiler makes vectors of it.
-        let all = places.map(|((one, two), three)| {
-            u8::from(one.is_ascii_digit() & two.is_ascii_digit() & three.is_ascii_digit())
-        });
-        usize::from(all.sum::<u8>())
-    });
-    triples.sum()
+/// Says whether so many digits as a card has follow each other, without gaps or in groups as
+/// [`cards`] takes them.
+fn may_have_card(bytes: &[u8]) -> bool {
+    let (mut before, mut group) = (0, 0);
+    for byte in bytes {
+        if byte.is_ascii_digit() {
+            group += 1;
+            if before + group >= CARD_DIGITS_MIN {
+                return true;
+            }
+        } else {
+            let goes_on = group >= CARD_GROUP_MIN && matches!(byte, b' ' | b'-');
+            before = if goes_on { before + group } else { 0 };
+            group = 0;
+        }
+    }
+    false
 }
 
 /// Says whether a `b` has the end of `bearer ` or `basic ` in the right distance.
@@ -411,9 +433,11 @@ fn may_have_bearer(bytes: &[u8]) -> bool {
     let from = |at: usize| bytes.get(at..).unwrap_or_default();
     let mut found = 0;
     // Without a branch, so that the compiler makes vectors of it.
-    for (first, (four, five)) in bytes.iter().zip(from(4).iter().zip(from(5))) {
+    let ends = from(4).iter().zip(from(5)).zip(from(6));
+    for (first, ((four, five), six)) in bytes.iter().zip(ends) {
         let basic = (*four | 32 == b'c') & (*five == b' ');
-        found |= u8::from((*first | 32 == b'b') & (basic | (*five | 32 == b'r')));
+        let bearer = (*five | 32 == b'r') & (*six == b' ');
+        found |= u8::from((*first | 32 == b'b') & (basic | bearer));
     }
     found != 0
 }
@@ -645,32 +669,39 @@ mod tests {
     #[test]
     fn signs_are_found_wherever_they_stand() {
         for sign in [
-            "", "@", ".", "b", "-", "7", "bearer x", "Basic x", "123-456",
+            "", "@", "\\", "b", "-", "7", "bearer x", "Basic x", "123-456",
         ] {
             for before in [0, 1, 7, 15, 16, 17, 31, 127, 128, 130, 300] {
                 for after in [5, 16, 40] {
                     let text = format!("{}{sign}{}", "x".repeat(before), "x".repeat(after));
                     let signs = Signs::of(text.as_bytes());
                     assert_eq!(signs.at, sign.contains('@'), "{text}");
-                    assert_eq!(signs.dot, sign.contains('.'), "{text}");
+                    assert_eq!(signs.backslash, sign.contains('\\'), "{text}");
                     assert_eq!(signs.digit, sign.contains(char::is_numeric), "{text}");
                     assert_eq!(signs.hyphens, sign.matches('-').count(), "{text}");
                     assert_eq!(signs.bearer, sign.ends_with(" x"), "{text}");
-                    // Too few digits for a card.
-                    assert_eq!(signs.digit_triples, 0, "{text}");
+                    assert!(!signs.card, "{text}");
                 }
             }
         }
     }
 
     #[test]
-    fn triples_of_digits_are_counted_across_every_boundary() {
-        for before in 0..300 {
-            let text = format!("{}1234567890123 12", "x".repeat(before));
-            assert_eq!(Signs::of(text.as_bytes()).digit_triples, 11, "{before}");
-        }
-        let many = "123 ".repeat(1000);
-        assert_eq!(Signs::of(many.as_bytes()).digit_triples, 1000);
+    fn digits_that_may_be_a_card() {
+        let check = |text: &str, card: bool| {
+            for before in [0, 1, 15, 16, 120, 300] {
+                let text = format!("{}{text} x", "x".repeat(before));
+                assert_eq!(Signs::of(text.as_bytes()).card, card, "{text}");
+            }
+        };
+        check("1234567890123", true);
+        check("123456789012", false);
+        check("123-456-789-0123", true);
+        check("12 4111 1111-1111 1111", true);
+        check("1234-12-1234 1234 123", false);
+        check("1234  5678 9012 345", false);
+        check("2026-11-22T15:59:28.477495Z", false);
+        check("4c79f60c11214eb38604f4ae0781bfb2", false);
     }
 
     #[test]

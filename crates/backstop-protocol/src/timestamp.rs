@@ -5,6 +5,8 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use crate::encode::{serialize_ascii, write_ascii};
+
 /// A point in time: microseconds since 1970-01-01T00:00:00Z.
 ///
 /// The wire has RFC 3339 text with or without zone and with any number of fraction digits,
@@ -60,21 +62,35 @@ impl Timestamp {
     pub const fn seconds(self) -> i64 {
         self.0.div_euclid(1_000_000)
     }
+
+    /// Returns the time as it is written, in ASCII; every event has one or more.
+    pub(crate) fn text(self) -> [u8; 27] {
+        let seconds = self.seconds();
+        let (year, month, day) = date_of_days(seconds.div_euclid(86_400));
+        let second = seconds.rem_euclid(86_400);
+        let mut text = *b"0000-00-00T00:00:00.000000Z";
+        for (place, number) in [
+            (0..4, year),
+            (5..7, month),
+            (8..10, day),
+            (11..13, second / 3600),
+            (14..16, second / 60 % 60),
+            (17..19, second % 60),
+            (20..26, self.0.rem_euclid(1_000_000)),
+        ] {
+            let mut rest = number;
+            for digit in text[place].iter_mut().rev() {
+                *digit = b'0' + (rest % 10) as u8;
+                rest /= 10;
+            }
+        }
+        text
+    }
 }
 
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let seconds = self.seconds();
-        let (year, month, day) = date_of_days(seconds.div_euclid(86_400));
-        let second = seconds.rem_euclid(86_400);
-        write!(
-            f,
-            "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}.{:06}Z",
-            second / 3600,
-            second / 60 % 60,
-            second % 60,
-            self.0.rem_euclid(1_000_000)
-        )
+        write_ascii(&self.text(), f)
     }
 }
 
@@ -213,7 +229,7 @@ impl std::error::Error for ParseTimestampError {}
 
 impl Serialize for Timestamp {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
+        serialize_ascii(&self.text(), serializer)
     }
 }
 

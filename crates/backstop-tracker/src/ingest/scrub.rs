@@ -118,7 +118,8 @@ impl Scrubber<'_> {
                 scrubber.option("message", &mut crumb.message);
                 if let Some(data) = &mut crumb.data {
                     scrubber.at("data", |scrubber| {
-                        scrubber.unread(data, |scrubber, data| scrubber.value(data, None));
+                        let names = scrubber.may_find_name(data);
+                        scrubber.unread(data, names, |scrubber, data| scrubber.value(data, None));
                     });
                 }
                 scrubber.object(&mut crumb.other, None);
@@ -204,34 +205,45 @@ impl Scrubber<'_> {
     }
 
     fn lines(&mut self, name: &'static str, lines: &mut Lazy<Vec<String>>) {
-        // Lines have no names, so a look at the whole is usually enough.
-        let text = lines.text();
-        if text.is_some_and(|text| !secret::may_be_in(text, self.wanted)) {
-            return;
-        }
-        self.unread(lines, |scrubber, lines| {
+        self.unread(lines, false, |scrubber, lines| {
             scrubber.each(name, lines, |scrubber, line| scrubber.text(line, None));
         });
     }
 
     fn members(&mut self, name: &'static str, object: &mut Lazy<Object>) {
         self.at(name, |scrubber| {
-            scrubber.unread(object, |scrubber, object| scrubber.object(object, None));
+            let names = scrubber.may_find_name(object);
+            scrubber.unread(object, names, |scrubber, object| {
+                scrubber.object(object, None);
+            });
         });
     }
 
+    /// A quick look, which says yes too often.
+    fn may_find_name<T>(&self, part: &Lazy<T>) -> bool {
+        let own_names = !self.settings.secret_names.is_empty();
+        self.settings.enabled && (own_names || part.may_name_secret())
+    }
+
     /// Leaves a part unread if there is nothing to find in it, as nearly always.
-    fn unread<T: Unread>(&mut self, part: &mut Lazy<T>, work: impl FnOnce(&mut Self, &mut T)) {
-        let texts = part
-            .text()
-            .is_none_or(|text| secret::may_be_in(text, self.wanted));
-        let found = part.any_piece(texts, |piece| match piece {
-            Piece::Name(name) => self.settings.enabled && self.is_secret(name),
-            Piece::Text(text) => !secret::find(text, self.wanted).is_empty(),
-        });
-        if found != Some(false) {
-            work(self, part.get_mut());
+    fn unread<T: Unread>(
+        &mut self,
+        part: &mut Lazy<T>,
+        names: bool,
+        work: impl FnOnce(&mut Self, &mut T),
+    ) {
+        if let Some(text) = part.text() {
+            let texts = secret::may_be_in(text, self.wanted);
+            let found = (names || texts)
+                && part.any_piece(texts, |piece| match piece {
+                    Piece::Name(name) => names && self.is_secret(name),
+                    Piece::Text(text) => !secret::find(text, self.wanted).is_empty(),
+                }) == Some(true);
+            if !found {
+                return;
+            }
         }
+        work(self, part.get_mut());
     }
 
     fn any(&mut self, name: &'static str, value: &mut Option<Value>) {
