@@ -12,7 +12,8 @@ use crate::web::failure::Failure;
 use crate::{Error, HttpError, Kind};
 
 thread_local! {
-    /// Empty extensions, which keep their memory from one error to the next.
+    /// Extensions with nothing but an empty [`Slot`], which keep their memory from one error to
+    /// the next.
     static SPARE: Cell<Option<Extensions>> = const { Cell::new(None) };
 }
 
@@ -27,6 +28,10 @@ pub(crate) enum Carried {
     Attached(Error),
 }
 
+/// Where extensions have what a response carries. In a response it is never empty.
+#[derive(Clone, Default)]
+struct Slot(Option<Carried>);
+
 impl Carried {
     /// Takes out what a response carries.
     pub(crate) fn take(response: &mut Response) -> Option<Self> {
@@ -34,13 +39,15 @@ impl Carried {
         if extensions.is_empty() {
             return None;
         }
-        let carried = extensions.remove()?;
-        if extensions.is_empty() {
+        let carried = extensions.get_mut::<Slot>()?.0.take();
+        if extensions.len() == 1 {
             let emptied = std::mem::take(extensions);
             // While the thread ends nothing is kept.
             let _kept = SPARE.try_with(|spare| spare.set(Some(emptied)));
+        } else {
+            extensions.remove::<Slot>();
         }
-        Some(carried)
+        carried
     }
 
     /// A bare response that carries an error.
@@ -52,7 +59,7 @@ impl Carried {
             .unwrap_or_default();
         let mut response = Response::default();
         *response.status_mut() = self.error().status();
-        extensions.insert(self);
+        extensions.get_or_insert_default::<Slot>().0 = Some(self);
         *response.extensions_mut() = extensions;
         response
     }
@@ -140,9 +147,8 @@ pub(crate) fn ready_response(error: &HttpError) -> Option<Response> {
 pub fn attach(response: Response, error: impl Into<Error>) -> Response {
     let mut response = response;
     let error = error.into();
-    if response.extensions().get::<Carried>().is_none() {
-        response.extensions_mut().insert(Carried::Attached(error));
-    }
+    let slot = response.extensions_mut().get_or_insert_default::<Slot>();
+    slot.0.get_or_insert(Carried::Attached(error));
     response
 }
 
@@ -168,5 +174,42 @@ impl Propagated {
     /// The error and its request.
     pub fn failure(&self) -> &Failure {
         &self.0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(carried: Option<Carried>) -> Option<String> {
+        carried.map(|carried| carried.error().to_string())
+    }
+
+    #[test]
+    fn an_error_is_taken_once_and_leaves_what_others_put_beside_it() {
+        for round in ["first", "second"] {
+            let mut response = Error::from(round).into_response();
+            response.extensions_mut().insert(1_u8);
+            assert_eq!(text(Carried::take(&mut response)).as_deref(), Some(round));
+            assert_eq!(text(Carried::take(&mut response)), None);
+            assert_eq!(response.extensions().get(), Some(&1_u8));
+            assert_eq!(response.extensions().len(), 1);
+        }
+    }
+
+    #[test]
+    fn memory_that_is_used_again_carries_nothing_of_the_error_before() {
+        for text_of_error in ["first", "second"] {
+            let mut response = Error::from(text_of_error).into_response();
+            let taken = text(Carried::take(&mut response));
+            assert_eq!(taken.as_deref(), Some(text_of_error));
+            assert!(response.extensions().is_empty());
+        }
+        let mut response = attach(Response::default(), "attached");
+        response = attach(response, "later");
+        assert_eq!(
+            text(Carried::take(&mut response)).as_deref(),
+            Some("attached")
+        );
     }
 }

@@ -19,7 +19,7 @@ use crate::web::carried::{Carried, Propagated, ready_response};
 use crate::web::facts::{REQUEST_ID, RequestFacts};
 use crate::web::failure::Failure;
 use crate::web::function::Boxed;
-use crate::web::handlers::{Table, find};
+use crate::web::handlers::{Found, Table, find};
 use crate::web::layer::{Core, Handler, Listener, Place};
 use crate::web::page::{Format, Page, ReadyPages};
 use crate::web::serve::ClientLeft;
@@ -51,7 +51,9 @@ impl Settled {
         }
     }
 
-    /// The same with a body that is watched while it is streamed.
+    /// The same with a body that is watched while it is streamed. Apart from what most responses
+    /// go through.
+    #[inline(never)]
     pub(crate) fn guarded(
         mut self,
         place: &Place,
@@ -142,11 +144,15 @@ fn decide(
             }
         },
     };
-    let mut failure = failure(place, facts, error);
-    if routing {
-        // Routing failed before a blueprint was known.
-        failure.blueprint = None;
-    }
+    let failure_of = |error| {
+        let mut failure = failure(place, facts, error);
+        if routing {
+            // Routing failed before a blueprint was known.
+            failure.blueprint = None;
+        }
+        failure
+    };
+    let failure = failure_of(error);
     if let Some(error) = failure.error.http()
         && error.status_code().is_none()
         && let Some(response) = ready_response(error)
@@ -163,13 +169,21 @@ fn decide(
     } else {
         &place.tables[..]
     };
-    match ask(tables, &failure, cx) {
-        Some(asked) => wait(place, failure, None, asked, cx),
-        None => match own {
+    let Some(Found { handler, .. }) = find(tables, &failure.error) else {
+        return match own {
             Some(response) => Step::Send(own_answer(place, failure, response)),
             None if is_plain(place, &failure.error) => unhandled(place, failure, cx),
             None => default_page(&failure),
-        },
+        };
+    };
+    let error = failure.error.clone();
+    let is_noteworthy = is_noteworthy(&failure);
+    match ask(handler, failure, facts, cx) {
+        // Nearly every answer of a handler. Nobody needs the failure any more.
+        Asked::Ready(Ok(response)) if response.extensions().is_empty() && !is_noteworthy => {
+            Step::Send(Settled::answered(response))
+        }
+        asked => wait(place, failure_of(error), None, asked, cx),
     }
 }
 
@@ -270,21 +284,19 @@ enum Asked {
     Waits(Boxed<Response>),
 }
 
-/// Asks the handler for this error, if there is one.
-fn ask(tables: &[Arc<Table<Handler>>], failure: &Failure, cx: &mut Context<'_>) -> Option<Asked> {
-    let found = find(tables, &failure.error)?;
-    log::answering(failure, &found.handler.on);
-    let function = &found.handler.function;
+/// Asks a handler.
+fn ask(handler: &Handler, failure: Failure, facts: &RequestFacts, cx: &mut Context<'_>) -> Asked {
+    log::answering(&failure, &handler.on);
     let polled = panic::catch(|| {
-        let mut call = function.call(failure.clone(), &failure.request);
+        let mut call = handler.function.call(failure, facts);
         let poll = call.as_mut().poll(cx);
         (call, poll)
     });
-    Some(match polled {
+    match polled {
         Ok((call, Poll::Pending)) => Asked::Waits(call),
         Ok((_, Poll::Ready(response))) => Asked::Ready(Ok(response)),
         Err(error) => Asked::Ready(Err(error)),
-    })
+    }
 }
 
 /// Waits for a handler, unless it has answered.
@@ -296,14 +308,6 @@ fn wait(
     cx: &mut Context<'_>,
 ) -> Step {
     match asked {
-        // Nearly every answer of a handler.
-        Asked::Ready(Ok(response))
-            if wrapped.is_none()
-                && response.extensions().is_empty()
-                && !is_noteworthy(&failure) =>
-        {
-            Step::Send(Settled::answered(response))
-        }
         Asked::Ready(outcome) => conclude(place, Question { failure, wrapped }, outcome, cx),
         Asked::Waits(call) => Step::Ask(call, Question { failure, wrapped }),
     }
@@ -364,6 +368,7 @@ fn is_plain(place: &Place, error: &Error) -> bool {
 
 /// Watches over a body that is streamed, whoever made it. One that fails at once is answered by a
 /// 500; handlers are not asked, as for a failure further on.
+#[inline]
 fn guarded(step: Step, place: &Place, facts: &Arc<RequestFacts>, cx: &mut Context<'_>) -> Step {
     match step {
         Step::Send(settled) if !stream::is_whole(&settled.response) => {
@@ -507,8 +512,11 @@ pub(crate) fn unhandled(place: &Place, failure: Failure, cx: &mut Context<'_>) -
     } else {
         app_only(place)
     };
-    match ask(tables, &wrapped, cx) {
-        Some(asked) => wait(place, failure, Some(wrapped), asked, cx),
+    match find(tables, &wrapped.error) {
+        Some(Found { handler, .. }) => {
+            let asked = ask(handler, wrapped.clone(), &failure.request, cx);
+            wait(place, failure, Some(wrapped), asked, cx)
+        }
         None => sent_500(page(&wrapped, true), failure),
     }
 }
