@@ -6,9 +6,11 @@ CREATE TABLE tag_pack (
   body  TEXT NOT NULL -- JSON: a list of key, value, number of events, and microseconds before `seen`
 ) STRICT;
 
--- Every value of every tag, wherever it is kept.
+-- Every value of every tag, wherever it is kept; what is damaged is left out.
 CREATE VIEW tag_all AS
   SELECT issue, key, value, n, last_seen FROM tag
   UNION ALL
-  SELECT p.issue, j.value ->> 0, j.value ->> 1, j.value ->> 2, p.seen - (j.value ->> 3)
-  FROM tag_pack p, json_each(CASE WHEN json_valid(p.body) THEN p.body ELSE '[]' END) j;
+  SELECT p.issue, p.body ->> (j.fullkey || '[0]'), p.body ->> (j.fullkey || '[1]'),
+         CAST(p.body ->> (j.fullkey || '[2]') AS INTEGER), p.seen - (p.body ->> (j.fullkey || '[3]'))
+  FROM tag_pack p, json_each(CASE WHEN json_valid(p.body) THEN p.body ELSE '[]' END) j
+  WHERE json_type(p.body, j.fullkey || '[3]') = 'integer';

@@ -124,6 +124,14 @@ impl Caches {
         self.generations = None;
     }
 
+    /// Keeps the latest ids alone: to read them again costs much, and their round would begin anew.
+    pub(super) fn forget_all_but_ids(&mut self) {
+        *self = Caches {
+            fresh: self.fresh.take(),
+            ..Caches::default()
+        };
+    }
+
     fn trim(&mut self) {
         if self.groups.len() > CACHE_MAX {
             self.groups.clear();

@@ -276,6 +276,20 @@ const RULES: &[Rule] = &[
     },
 ];
 
+/// The condition for a pack of tags that is no list of key, value and two numbers.
+macro_rules! damaged_pack {
+    () => {
+        "CASE WHEN NOT json_valid(body) THEN 1 WHEN json_type(body) <> 'array' THEN 1
+         ELSE EXISTS (SELECT 1 FROM json_each(body) j WHERE
+             CASE j.type WHEN 'array' THEN
+                 coalesce(json_type(j.value, '$[0]'), '') <> 'text'
+                 OR coalesce(json_type(j.value, '$[1]'), '') <> 'text'
+                 OR coalesce(json_type(j.value, '$[2]'), '') <> 'integer'
+                 OR coalesce(json_type(j.value, '$[3]'), '') <> 'integer'
+             ELSE 1 END) END"
+    };
+}
+
 /// Two ways to the same number. The order matters: each mend may rely on those before it.
 const SUMS: &[Rule] = &[
     Rule {
@@ -318,9 +332,9 @@ const SUMS: &[Rule] = &[
     },
     Rule {
         what: "issues whose tags cannot be read",
-        count: "SELECT count(*) FROM tag_pack WHERE NOT json_valid(body)",
+        count: concat!("SELECT count(*) FROM tag_pack WHERE ", damaged_pack!()),
         // They are counted anew.
-        mend: Some("DELETE FROM tag_pack WHERE NOT json_valid(body)"),
+        mend: Some(concat!("DELETE FROM tag_pack WHERE ", damaged_pack!())),
     },
     Rule {
         what: "tags whose number of values is wrong",

@@ -203,7 +203,7 @@ impl Store {
                     break;
                 }
             }
-            let new = self.write_known(|tx| {
+            let new = self.write_moving(|tx| {
                 // Events that came meanwhile are few; they are parted before anything is moved.
                 while self.part(&page(tx, issue.id, parted.last)?, &grouper, &mut parted) {}
                 if !parted.is_whole(tx, issue.id)? {

@@ -261,10 +261,26 @@ impl Store {
         &self,
         work: impl FnOnce(&Transaction<'_>) -> Result<T, Fault>,
     ) -> Result<T, Error> {
+        self.write_forgetting(Caches::forget_all_but_ids, work)
+    }
+
+    /// Writes something that also moves events to another issue.
+    fn write_moving<T>(
+        &self,
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, Fault>,
+    ) -> Result<T, Error> {
+        self.write_forgetting(|caches| *caches = Caches::default(), work)
+    }
+
+    fn write_forgetting<T>(
+        &self,
+        forget: impl FnOnce(&mut Caches),
+        work: impl FnOnce(&Transaction<'_>) -> Result<T, Fault>,
+    ) -> Result<T, Error> {
         self.0.known_keys.forget();
         let mut writer = self.0.writer.lock();
         Ok(writer.transaction(|transaction, caches| {
-            *caches = Caches::default();
+            forget(caches);
             work(transaction)
         })?)
     }

@@ -59,8 +59,10 @@ impl Store {
         self.read(|tx| {
             let issue = resolve_merged(tx, issue)?;
             let mut keys = tx.prepare_cached(
-                "SELECT t.key, sum(t.n), coalesce((SELECT other FROM tag_key k WHERE k.issue = t.issue AND k.key = t.key), 0)
-                 FROM tag_all t WHERE t.issue = ? GROUP BY t.key ORDER BY t.key",
+                "SELECT key, sum(n), sum(other) FROM
+                     (SELECT key, n, 0 AS other FROM tag_all WHERE issue = ?1
+                      UNION ALL SELECT key, 0, other FROM tag_key WHERE issue = ?1)
+                 GROUP BY key ORDER BY key",
             )?;
             let mut values = tx.prepare_cached(
                 "SELECT value, n, last_seen FROM tag_all WHERE issue = ? AND key = ?
@@ -249,7 +251,8 @@ fn read(tx: &Transaction<'_>, issue: IssueId) -> Result<Option<(i64, String)>, F
 impl<'a> Pack<'a> {
     fn parse(seen: i64, body: &'a str, issue: IssueId) -> Pack<'a> {
         let values = serde_json::from_str(body).unwrap_or_else(|error| {
-            // `check` finds it, too. The event is worth more than the counts of its tags.
+            // `check` finds it, too. The event is worth more than the counts of its tags; those of
+            // its users who come again count once more.
             tracing::error!(%issue, %error, "the tags of an issue are damaged; they are counted anew");
             Vec::new()
         });
@@ -316,7 +319,8 @@ impl<'a> Pack<'a> {
         let body = serde_json::to_string(&self.values).unwrap_or_else(|_| "[]".to_owned());
         let sql = match was_there {
             true => "UPDATE tag_pack SET seen = ?2, body = ?3 WHERE issue = ?1",
-            false => "INSERT INTO tag_pack (issue, seen, body) VALUES (?, ?, ?)",
+            // One may be left of an issue that was lost to damage.
+            false => "INSERT OR REPLACE INTO tag_pack (issue, seen, body) VALUES (?, ?, ?)",
         };
         tx.prepare_cached(sql)?.execute((issue, self.seen, body))?;
         Ok(())

@@ -247,6 +247,64 @@ fn an_id_is_found_wherever_it_has_moved() {
 }
 
 #[test]
+fn ids_go_on_moving_while_people_decide() {
+    let mut bench = Bench::new().restart_with(&StoreOptions {
+        fresh_ids_max: 10,
+        ..StoreOptions::default()
+    });
+    for round in 0..60_u128 {
+        let batch: Vec<_> = (0..5_u128)
+            .map(|number| {
+                let mut event = bench.event("PaymentError");
+                let random = (round * 5 + number + 1)
+                    .wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c834);
+                event.event_id = EventId::from_bytes(random.to_be_bytes());
+                event
+            })
+            .collect();
+        let issue = bench.submit(&batch)[0].issue;
+        bench.store.decide(issue, Decision::Resolve).unwrap();
+    }
+    let connection = rusqlite::Connection::open(bench.scratch.path().join("backstop.db")).unwrap();
+    let rows: usize = connection
+        .query_row("SELECT count(*) FROM event_id_fresh", [], |row| row.get(0))
+        .unwrap();
+    assert!(rows <= 10, "{rows} rows for ten ids");
+    assert_eq!(bench.store.check(false).unwrap().findings, []);
+}
+
+#[test]
+fn a_pack_of_tags_in_another_form_is_found() {
+    let mut bench = Bench::new();
+    let issue = bench.send("PaymentError").issue;
+    let damage = rusqlite::Connection::open(bench.scratch.path().join("backstop.db")).unwrap();
+    for body in [
+        "{}",
+        "[1]",
+        "[\"x\"]",
+        "[[\"level\", \"error\", \"1\", 0]]",
+        "[[\"level\"]]",
+        "x",
+    ] {
+        damage
+            .execute("UPDATE tag_pack SET body = ?", [body])
+            .unwrap();
+        let found = bench.store.check(false).unwrap();
+        let whats: Vec<_> = found.findings.iter().map(ToString::to_string).collect();
+        assert!(
+            whats
+                .iter()
+                .any(|what| what.contains("tags cannot be read")),
+            "{body}: {whats:?}"
+        );
+    }
+    assert!(bench.store.check(true).unwrap().is_clean());
+    bench.send("PaymentError");
+    assert_eq!(bench.store.tags(issue, 10).unwrap()[1].key, "level");
+    assert_eq!(bench.store.check(false).unwrap().findings, []);
+}
+
+#[test]
 fn counts_buckets_and_tags_agree_over_many_batches() {
     let mut bench = Bench::new();
     for round in 0..20 {
