@@ -247,6 +247,80 @@ fn an_id_is_found_wherever_it_has_moved() {
 }
 
 #[test]
+fn a_value_of_a_tag_is_kept_in_one_place() {
+    let mut bench = Bench::new();
+    let mut expected = BTreeMap::new();
+    // Other tags leave room for short values of this one, but not for its most frequent value.
+    let values: Vec<_> = std::iter::repeat_n("x".repeat(200), 3)
+        .chain((1..10).map(|number| format!("v{number}")))
+        .collect();
+    let mut send = |bench: &mut Bench, value: &str| {
+        let mut event = bench.event("A");
+        for filler in 0..9 {
+            event
+                .tags
+                .insert(format!("f{filler}"), "y".repeat(200).into());
+        }
+        event.tags.insert("b".to_owned(), value.into());
+        *expected.entry(value.to_owned()).or_insert(0) += 1;
+        let counts = expected.clone();
+        (bench.submit(&[event])[0].issue, counts)
+    };
+    for value in &values {
+        send(&mut bench, value);
+    }
+    let other = bench.send("B").issue;
+    let (issue, _) = send(&mut bench, "v1");
+    bench.store.merge(issue, &[other]).unwrap();
+    for value in &values {
+        let (_, counts) = send(&mut bench, value);
+        let mut tags = bench.store.tags(issue, 100).unwrap().into_iter();
+        let tag = tags.find(|tag| tag.key == "b").unwrap();
+        assert_eq!(tag.values.len(), counts.len(), "after {value}");
+        for value in tag.values {
+            assert_eq!(value.count, counts[&value.value], "{}", value.value);
+        }
+    }
+    assert_eq!(bench.store.check(false).unwrap().findings, []);
+}
+
+#[test]
+fn each_value_of_a_tag_says_when_it_was_last_seen() {
+    let mut bench = Bench::new();
+    let send = |bench: &mut Bench, user: u32, minutes: i64| {
+        let mut event = bench.event("A");
+        event.user.as_mut().unwrap().id = Some(user.into());
+        let seen = START.micros() + minutes * 60_000_000;
+        event.timestamp = Some(Timestamp::from_micros(seen));
+        bench.submit(&[event])[0].issue
+    };
+    bench.pass_minutes(30);
+    for (user, minutes) in [(1, 0), (2, 5), (3, 9), (1, 3), (2, 4)] {
+        send(&mut bench, user, minutes);
+    }
+    let issue = send(&mut bench, 4, 7);
+    let tags = bench.store.tags(issue, 10).unwrap();
+    let mut seen: Vec<_> = tags
+        .iter()
+        .filter(|tag| tag.key == "user" || tag.key == "level")
+        .flat_map(|tag| &tag.values)
+        .map(|value| {
+            let minutes = (value.last_seen.micros() - START.micros()) / 60_000_000;
+            (value.value.as_str(), minutes)
+        })
+        .collect();
+    seen.sort_unstable();
+    let expected = [
+        ("error", 9),
+        ("id:1", 3),
+        ("id:2", 5),
+        ("id:3", 9),
+        ("id:4", 7),
+    ];
+    assert_eq!(seen, expected);
+}
+
+#[test]
 fn ids_go_on_moving_while_people_decide() {
     let mut bench = Bench::new().restart_with(&StoreOptions {
         fresh_ids_max: 10,
