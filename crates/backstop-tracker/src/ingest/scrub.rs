@@ -470,6 +470,23 @@ mod tests {
     }
 
     #[test]
+    fn a_name_hides_its_value_however_it_is_written() {
+        for name in [
+            r#"{"pass\u0077ord": "geheim"}"#,
+            r#"{"\u0050ASSWORD": ["geheim"]}"#,
+            r#"{"a": [{"b": {"x-api-key": "geheim"}}]}"#,
+            r#"{"rows": [["plain", "1"], ["password", "geheim"]]}"#,
+        ] {
+            let wire =
+                format!(r#"{{"extra": {{"data": {name}}}, "contexts": {{"shop": {name}}}}}"#);
+            let mut event = Event::decode(wire.as_bytes()).unwrap();
+            scrub(&mut event, &Scrubbing::default());
+            let text = serde_json::to_string(&event).unwrap();
+            assert!(!text.contains("geheim"), "{name}: {text}");
+        }
+    }
+
+    #[test]
     fn what_a_project_wants_otherwise() {
         let wire = json!({
             "user": {"ip_address": "10.0.0.1"},
