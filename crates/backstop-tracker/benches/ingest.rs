@@ -3,9 +3,13 @@
 //! `cargo bench -p backstop-tracker --bench ingest` measures three servers in one run, each a
 //! process of its own, with the generator beside it on the same machine:
 //! (a) reads and discards; (b) gunzip, typed parse and compress, no store; (c) Backstop,
-//! answered after COMMIT. Options: `--seconds N`, `--connections N`, `--bytes N`, `--alone` (only
-//! (c), for profiling), `--growth N` (fill up to N events and look at 10,000, 100,000, …),
-//! `--data DIR` (where; it is kept, and a later run goes on with it).
+//! answered after COMMIT. They take turns of a second, so that whatever else the machine does hits
+//! all alike, and each ratio is the median of the rounds' ratios.
+//!
+//! Options: `--seconds N` (of each server), `--connections N`, `--bytes N`, `--against PROGRAM`
+//! (another build of `backstop`, as one server more), `--alone` (only (c), without turns, for
+//! profiling), `--growth N` (fill up to N events and look at 10,000, 100,000, …), `--data DIR`
+//! (where; it is kept, and a later run goes on with it).
 
 mod support;
 
@@ -29,7 +33,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 use support::event::{self, Body};
-use support::server::{Server, create_project, directory, size_of};
+use support::server::{Server, create_project, create_project_by, directory, size_of};
 
 /// The same allocator as in the program, or (b) would be slower for no fault of its own.
 #[global_allocator]
@@ -54,6 +58,7 @@ struct Options {
     connections: usize,
     bytes: usize,
     alone: bool,
+    against: Option<PathBuf>,
     growth: u64,
     data: Option<PathBuf>,
 }
@@ -72,6 +77,7 @@ impl Options {
             connections: number("--connections", 64) as usize,
             bytes: number("--bytes", 27_000) as usize,
             alone: arguments.iter().any(|argument| argument == "--alone"),
+            against: value("--against").map(PathBuf::from),
             growth: number("--growth", 0),
             data: value("--data").map(PathBuf::from),
         }
@@ -185,42 +191,134 @@ fn compare(options: &Options) {
         let data = disk.join(name.split(',').next().unwrap_or(name).replace(' ', "-"));
         if options.alone {
             full(&data, options, bodies).print("  (c) Backstop, after COMMIT");
-            continue;
+        } else {
+            in_turn(&data, options, bodies);
         }
-        let mut read = baseline("read", options, bodies);
-        read.print("  (a) read and discard");
-        let mut decode = baseline("decode", options, bodies);
-        decode.print("  (b) gunzip, parse, compress");
-        let mut backstop = full(&data, options, bodies);
-        backstop.print("  (c) Backstop, after COMMIT");
-        println!(
-            "  (c)/(b): {:.0} % by CPU, {:.0} % by wall; (c)/(a): {:.0} % by wall\n",
-            100.0 * decode.cpu_micros / backstop.cpu_micros,
-            100.0 * backstop.rate() / decode.rate(),
-            100.0 * backstop.rate() / read.rate()
-        );
     }
     // The figures are printed; what is left on the disk is of no use.
     let _ = std::fs::remove_dir_all(&disk);
 }
 
-fn baseline(kind: &str, options: &Options, bodies: &Arc<Vec<Body>>) -> Measured {
-    let mut command = Command::new(std::env::current_exe().expect("this program"));
-    command.args(["--server", kind]);
-    let server = Server::start(command);
-    // A first second warms both sides up.
-    load(
-        &server,
-        options.connections,
-        Stop::After(Duration::from_secs(1)),
-        bodies,
+/// One of the servers that take turns.
+struct Contender {
+    name: String,
+    server: Server,
+    /// One for each round.
+    turns: Vec<Measured>,
+    /// The processor time up to the last turn.
+    cpu_micros: u64,
+    memory: u64,
+}
+
+impl Contender {
+    fn start(name: impl Into<String>, server: Server) -> Contender {
+        let memory = server.pss_bytes();
+        Contender {
+            name: name.into(),
+            server,
+            turns: Vec::new(),
+            cpu_micros: 0,
+            memory,
+        }
+    }
+
+    /// A build of this bench as a server that keeps nothing.
+    fn baseline(name: &str, kind: &str) -> Contender {
+        let mut command = Command::new(std::env::current_exe().expect("this program"));
+        command.args(["--server", kind]);
+        Contender::start(name, Server::start(command))
+    }
+
+    fn turn(&mut self, options: &Options, bodies: &Arc<Vec<Body>>) {
+        let second = Stop::After(Duration::from_secs(1));
+        let mut turn = load(&self.server, options.connections, second, bodies);
+        // What it does during the turns of the others is part of the price.
+        let before = std::mem::replace(&mut self.cpu_micros, self.server.cpu_micros());
+        turn.cpu_micros = (self.cpu_micros - before) as f64 / turn.answered.max(1) as f64;
+        self.turns.push(turn);
+        self.memory = self.memory.max(self.server.pss_bytes());
+    }
+
+    fn print(&self) {
+        let mut all = Measured::default();
+        for turn in &self.turns {
+            all.answered += turn.answered;
+            all.refused += turn.refused;
+            all.seconds += turn.seconds;
+            all.cpu_micros += turn.cpu_micros * turn.answered as f64;
+            all.latencies.extend(&turn.latencies);
+        }
+        all.cpu_micros /= all.answered.max(1) as f64;
+        all.print(&self.name);
+    }
+
+    /// Prints which part of another server's cost and rate this one has reached.
+    fn print_ratio(&self, other: &Contender) {
+        let ratios = |ratio: fn(&Measured, &Measured) -> f64| {
+            let rounds = self.turns.iter().zip(&other.turns);
+            let mut ratios: Vec<f64> = rounds.map(|(own, others)| ratio(own, others)).collect();
+            ratios.sort_by(f64::total_cmp);
+            let quartile = |number: usize| 100.0 * ratios[(ratios.len() - 1) * number / 4];
+            format!(
+                "{:.0} % ({:.0} to {:.0})",
+                quartile(2),
+                quartile(1),
+                quartile(3)
+            )
+        };
+        println!(
+            "  of {:<32} {} by CPU, {} by wall",
+            other.name.trim(),
+            ratios(|own, others| others.cpu_micros / own.cpu_micros),
+            ratios(|own, others| own.rate() / others.rate()),
+        );
+    }
+}
+
+fn in_turn(data: &Path, options: &Options, bodies: &Arc<Vec<Body>>) {
+    std::fs::create_dir_all(data).expect("the directory can be made");
+    create_project(data);
+    let mut contenders = vec![
+        Contender::start("  (c) Backstop, after COMMIT", Server::backstop(data)),
+        Contender::baseline("  (a) read and discard", "read"),
+        Contender::baseline("  (b) gunzip, parse, compress", "decode"),
+    ];
+    if let Some(other) = &options.against {
+        let data = data.with_extension("other");
+        std::fs::create_dir_all(&data).expect("the directory can be made");
+        create_project_by(other, &data);
+        let server = Server::backstop_by(other, &data);
+        contenders.push(Contender::start("  (d) the other build", server));
+    }
+    let idle = contenders[0].memory;
+    for contender in &mut contenders {
+        // Long enough for the first dictionaries to be trained.
+        let time = Stop::After(Duration::from_secs(5));
+        load(&contender.server, options.connections, time, bodies);
+        contender.cpu_micros = contender.server.cpu_micros();
+    }
+    let disk_before = size_of(data);
+    for round in 0..options.seconds as usize {
+        for place in 0..contenders.len() {
+            // Nobody always comes after the same other one.
+            let turn = (round + place) % contenders.len();
+            contenders[turn].turn(options, bodies);
+        }
+    }
+    let stored: u64 = contenders[0].turns.iter().map(|turn| turn.answered).sum();
+    println!(
+        "  memory {:.1} MB idle, {:.1} MB at most; {:.2} kB of disk per event",
+        idle as f64 / 1e6,
+        contenders[0].memory as f64 / 1e6,
+        (size_of(data) - disk_before) as f64 / 1e3 / stored.max(1) as f64
     );
-    load(
-        &server,
-        options.connections,
-        Stop::After(Duration::from_secs(options.seconds)),
-        bodies,
-    )
+    for contender in &contenders {
+        contender.print();
+    }
+    for other in &contenders[1..] {
+        contenders[0].print_ratio(other);
+    }
+    println!();
 }
 
 fn full(data: &Path, options: &Options, bodies: &Arc<Vec<Body>>) -> Measured {

@@ -4,6 +4,9 @@ use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
+/// The program that was built with this bench.
+const BACKSTOP: &str = env!("CARGO_BIN_EXE_backstop");
+
 /// A process that answers on an address; killed when dropped.
 pub(crate) struct Server {
     child: Child,
@@ -13,7 +16,12 @@ pub(crate) struct Server {
 impl Server {
     /// Starts `backstop serve` on a free port.
     pub(crate) fn backstop(data: &Path) -> Server {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_backstop"));
+        Server::backstop_by(Path::new(BACKSTOP), data)
+    }
+
+    /// Starts `backstop serve` of any build.
+    pub(crate) fn backstop_by(program: &Path, data: &Path) -> Server {
+        let mut command = Command::new(program);
         command
             .args(["serve", "--listen", "127.0.0.1:0", "--data"])
             .arg(data)
@@ -81,8 +89,13 @@ impl Drop for Server {
 
 /// Makes the project that the events are sent to.
 pub(crate) fn create_project(data: &Path) {
+    create_project_by(Path::new(BACKSTOP), data);
+}
+
+/// The same by any build, because each reads its own stores.
+pub(crate) fn create_project_by(program: &Path, data: &Path) {
     use super::event::{KEY, PROJECT};
-    let done = Command::new(env!("CARGO_BIN_EXE_backstop"))
+    let done = Command::new(program)
         .args([
             "project",
             "create",
