@@ -232,6 +232,22 @@ impl<'a> Reader<'a> {
         Ok(object)
     }
 
+    /// Reads some members of an object and skips the others; of equal keys the last one wins.
+    pub(crate) fn pick<const N: usize>(
+        &mut self,
+        names: [&str; N],
+    ) -> Result<[Option<Value>; N], Syntax> {
+        let mut picked = [const { None }; N];
+        self.object(|reader, key| {
+            match names.iter().position(|name| *name == key) {
+                Some(place) => picked[place] = Some(reader.value()?),
+                None => drop(reader.skip()?),
+            }
+            Ok(())
+        })?;
+        Ok(picked)
+    }
+
     /// Reads a value into `object`; of equal keys the last one wins.
     pub(crate) fn member(&mut self, key: &str, object: &mut Object) -> Result<(), Syntax> {
         let value = self.value()?;

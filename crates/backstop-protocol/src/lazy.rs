@@ -131,6 +131,26 @@ impl Lazy<Object> {
         // Text is only kept of objects that have members.
         self.text.is_none() && self.value.get().is_none_or(Object::is_empty)
     }
+
+    /// Returns some of the members, without reading the others if the value is unread.
+    ///
+    /// # Example
+    ///
+    /// ```
+    /// use backstop_protocol::Event;
+    ///
+    /// let wire = br#"{"contexts": {"os": {"name": "Linux"}, "runtime": {"name": "rustc"}}}"#;
+    /// let event = Event::decode(wire).unwrap();
+    /// let [os, gpu] = event.contexts.pick(["os", "gpu"]);
+    /// assert_eq!(os.unwrap()["name"], "Linux");
+    /// assert_eq!(gpu, None);
+    /// ```
+    pub fn pick<const N: usize>(&self, names: [&str; N]) -> [Option<Value>; N] {
+        match (self.value.get(), &self.text) {
+            (None, Some(text)) => Reader::new(text).pick(names).unwrap_or([const { None }; N]),
+            _ => names.map(|name| self.get_ref().get(name).cloned()),
+        }
+    }
 }
 
 impl Lazy<Vec<String>> {

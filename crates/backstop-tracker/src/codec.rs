@@ -117,7 +117,7 @@ impl Codec {
 
     /// Returns the checksum of a packed body, which also ties it to its event.
     pub(crate) fn sum(id: EventId, bytes: &[u8]) -> u32 {
-        let mut sum = flate2::Crc::new();
+        let mut sum = libdeflater::Crc::new();
         sum.update(id.as_bytes());
         sum.update(bytes);
         sum.sum()

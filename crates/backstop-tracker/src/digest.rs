@@ -14,7 +14,6 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use backstop_protocol::{Event, EventId, Level, Timestamp};
-use serde_json::Value;
 use tokio::sync::{Notify, oneshot};
 
 use crate::codec::{Codec, Packed};
@@ -26,6 +25,7 @@ use crate::model::{IssueId, Key, ProjectId};
 use crate::recent::Recent;
 use crate::store::apply::Applied;
 use crate::store::{Error, ErrorKind, Store, Words, search_words};
+use crate::tags::{Tags, cut};
 
 /// Events after which the log is merged into the file: some 10 to 20 MB of log.
 const MERGE_EVENTS: usize = 1000;
@@ -39,10 +39,6 @@ const PROJECTS_KNOWN_MAX: usize = 64;
 /// Steps of maintenance in one call, each one small transaction.
 const MAINTAIN_STEPS_MAX: usize = 200;
 
-/// Tags of one event that are counted; the body keeps all.
-const TAGS_MAX: usize = 50;
-const TAG_KEY_CHARS_MAX: usize = 64;
-const TAG_VALUE_CHARS_MAX: usize = 200;
 /// Frames and texts whose words are indexed.
 const SEARCH_FRAMES_MAX: usize = 20;
 const SEARCH_TEXT_CHARS_MAX: usize = 300;
@@ -87,7 +83,7 @@ pub struct Prepared {
     pub(crate) title: String,
     pub(crate) culprit: String,
     pub(crate) reason: String,
-    pub(crate) tags: Vec<(String, String)>,
+    pub(crate) tags: Tags,
     pub(crate) words: Words,
     /// What an issue that this event makes looks like; only where one of its hashes is new.
     pub(crate) sketch: Option<Sketch>,
@@ -590,7 +586,7 @@ fn write_apart(
 
 /// The part of the digest that needs no database.
 fn prepare(codec: &Codec, incoming: Incoming, event: &Event, grouping: Grouping) -> Prepared {
-    let tags = tags(event);
+    let tags = Tags::of(event);
     let words = words(event, &grouping, &tags);
     let is_new = grouping.keys.iter().any(|key| !key.made_of.is_empty());
     Prepared {
@@ -614,96 +610,8 @@ fn prepare(codec: &Codec, incoming: Incoming, event: &Event, grouping: Grouping)
     }
 }
 
-/// The tags that the sender gave, and what people ask for as if it were one.
-pub(crate) fn tags(event: &Event) -> Vec<(String, String)> {
-    let mut tags: Vec<(String, String)> = Vec::new();
-    let mut put = |key: &str, value: &str| {
-        let (key, value) = (
-            cut(key.trim(), TAG_KEY_CHARS_MAX),
-            cut(value.trim(), TAG_VALUE_CHARS_MAX),
-        );
-        let room = tags.len() < TAGS_MAX && tags.iter().all(|(other, _)| other != key);
-        if room && !key.is_empty() && !value.is_empty() {
-            tags.push((key.to_owned(), value.to_owned()));
-        }
-    };
-    put("level", event.level.as_str());
-    let fields = [
-        ("environment", &event.environment),
-        ("release", &event.release),
-        ("dist", &event.dist),
-        ("server_name", &event.server_name),
-        ("logger", &event.logger),
-        ("transaction", &event.transaction),
-    ];
-    for (key, value) in fields {
-        put(key, value.as_deref().unwrap_or_default());
-    }
-    if let Some(user) = user_tag(event) {
-        put("user", &user);
-    }
-    if let Some(url) = event
-        .request
-        .as_ref()
-        .and_then(|request| request.url.as_deref())
-    {
-        // The query string is of no use as a tag, and may hold secrets.
-        put("url", url.split(['?', '#']).next().unwrap_or_default());
-    }
-    for name in ["browser", "runtime", "os", "device"] {
-        if let Some(value) = event.contexts.get(name).and_then(context_tag) {
-            put(name, &value);
-        }
-    }
-    if let Some(mechanism) = event
-        .exception
-        .last()
-        .and_then(|last| last.mechanism.as_ref())
-    {
-        put("mechanism", mechanism.ty.as_deref().unwrap_or_default());
-        if let Some(handled) = mechanism.handled {
-            put("handled", if handled { "yes" } else { "no" });
-        }
-    }
-    for (key, value) in &event.tags {
-        match value {
-            Value::String(value) => put(key, value),
-            Value::Number(value) => put(key, &value.to_string()),
-            Value::Bool(value) => put(key, if *value { "true" } else { "false" }),
-            Value::Null | Value::Array(_) | Value::Object(_) => {}
-        }
-    }
-    tags
-}
-
-/// Who met the error: the first of id, user name, address and network address.
-fn user_tag(event: &Event) -> Option<String> {
-    let user = event.user.as_ref()?;
-    let id = match &user.id {
-        Some(Value::String(id)) if !id.is_empty() => Some(format!("id:{id}")),
-        Some(Value::Number(id)) => Some(format!("id:{id}")),
-        _ => None,
-    };
-    let named = |kind: &str, value: &Option<String>| {
-        let value = value.as_deref().filter(|value| !value.is_empty())?;
-        Some(format!("{kind}:{value}"))
-    };
-    id.or_else(|| named("username", &user.username))
-        .or_else(|| named("email", &user.email))
-        .or_else(|| named("ip", &user.ip_address))
-}
-
-fn context_tag(context: &Value) -> Option<String> {
-    let text = |key| context.get(key).and_then(Value::as_str);
-    match (text("name").or_else(|| text("model")), text("version")) {
-        (Some(name), Some(version)) => Some(format!("{name} {version}")),
-        (Some(name), None) => Some(name.to_owned()),
-        _ => None,
-    }
-}
-
 /// The words of the short document: what people remember of an error.
-pub(crate) fn words(event: &Event, grouping: &Grouping, tags: &[(String, String)]) -> Words {
+pub(crate) fn words(event: &Event, grouping: &Grouping, tags: &Tags) -> Words {
     let mut texts = vec![grouping.title.as_str(), grouping.culprit.as_str()];
     for exception in &event.exception {
         texts.extend(exception.ty.as_deref());
@@ -723,27 +631,16 @@ pub(crate) fn words(event: &Event, grouping: &Grouping, tags: &[(String, String)
     if let Some(message) = &event.message {
         texts.extend(message.formatted.as_deref().or(message.message.as_deref()));
     }
-    texts.extend(tags.iter().map(|(_, value)| value.as_str()));
+    texts.extend(tags.iter().map(|(_, value)| value));
     if let Some(user) = &event.user {
         texts.extend(user.username.as_deref());
         texts.extend(user.email.as_deref());
     }
     let mut words = search_words(texts.iter().map(|text| cut(text, SEARCH_TEXT_CHARS_MAX)));
-    for (key, value) in tags {
+    for (key, value) in tags.iter() {
         words.push_tag(key, value);
     }
     words
-}
-
-fn cut(text: &str, chars_max: usize) -> &str {
-    // A character has at least one byte.
-    if text.len() <= chars_max {
-        return text;
-    }
-    match text.char_indices().nth(chars_max) {
-        Some((end, _)) => &text[..end],
-        None => text,
-    }
 }
 
 impl fmt::Display for SubmitError {

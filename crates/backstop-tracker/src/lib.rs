@@ -28,6 +28,7 @@ mod retention;
 mod serve;
 mod sourcemap;
 pub mod store;
+mod tags;
 mod web;
 
 use std::process::ExitCode;

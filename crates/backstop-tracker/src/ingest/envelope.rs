@@ -20,7 +20,6 @@ use super::event::{Batch, EVENT_BYTES_MAX};
 use super::normalise::Arrival;
 use super::outcome::Fate;
 use super::refusal::Refusal;
-use super::symbolicate::may_need_maps;
 use super::{Ingest, auth, monitor, new_event_id};
 use crate::record::{Feedback, NewAttachment, Record, SessionCounts, SessionStatus, SessionUpdate};
 
@@ -102,8 +101,10 @@ async fn receive(
                 .await?
         }
     };
-    let batch = if held.bytes.len() <= INLINE_BYTES_MAX && !may_need_maps(&held.bytes) {
-        ingest.read_items(&caller, &header, &held)?
+    let batch = if held.bytes.len() <= INLINE_BYTES_MAX {
+        let batch = ingest.read_items(&caller, &header, &held)?;
+        body::reuse(held);
+        batch
     } else {
         let (ingest, caller) = (Arc::clone(&ingest), caller.clone());
         let work = move || ingest.read_items(&caller, &header, &held);

@@ -7,10 +7,9 @@
 
 use std::time::Duration;
 
-use axum::Json;
 use axum::response::{IntoResponse, Response};
 use backstop_protocol::{Event, EventId, EventType};
-use serde_json::json;
+use http::header::CONTENT_TYPE;
 
 use super::caller::Caller;
 use super::minidump::mark_crash;
@@ -83,7 +82,7 @@ impl Ingest {
         if batch.crash && ty.is_none() {
             mark_crash(&mut event);
         }
-        normalise(&mut event, arrival, ty, new_event_id());
+        normalise(&mut event, arrival, ty, new_event_id);
         batch.id.get_or_insert(event.event_id);
         if let Some(rule) = filter::filtered_by(&event, &caller.settings, arrival.agent) {
             self.count(caller, &Fate::Filtered(rule), 1);
@@ -199,10 +198,10 @@ impl Ingest {
             }
         }
         let body = match batch.id {
-            Some(id) => json!({"id": id}),
-            None => json!({}),
+            Some(id) => format!(r#"{{"id":"{id}"}}"#),
+            None => "{}".to_owned(),
         };
-        let mut response = Json(body).into_response();
+        let mut response = ([(CONTENT_TYPE, "application/json")], body).into_response();
         add_rate_limits(response.headers_mut(), limits.as_deref());
         Ok(response)
     }

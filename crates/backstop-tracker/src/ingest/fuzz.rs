@@ -78,7 +78,7 @@ fn give_form(event: &mut Event) {
         agent: "fuzz/1",
         peer: None,
     };
-    normalise(event, &arrival, None, EventId::from_bytes([1; 16]));
+    normalise(event, &arrival, None, || EventId::from_bytes([1; 16]));
 }
 
 /// Reads the event of a crash, as MessagePack and as parts of a form.

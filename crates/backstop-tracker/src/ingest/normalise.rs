@@ -41,12 +41,12 @@ pub(super) struct Arrival<'a> {
 
 /// Gives an event the form that the rest of the tracker relies on.
 ///
-/// `spare_id` is the id of an event that has none, and `ty` its type where the item says so.
+/// `spare_id` gives the id of an event that has none, and `ty` its type where the item says so.
 pub(super) fn normalise(
     event: &mut Event,
     arrival: &Arrival<'_>,
     ty: Option<EventType>,
-    spare_id: EventId,
+    spare_id: impl FnOnce() -> EventId,
 ) {
     set_id(event, arrival, spare_id);
     set_time(event, arrival);
@@ -76,10 +76,10 @@ pub(super) fn normalise(
 }
 
 /// The envelope's id beats the payload's: clients answer with it.
-fn set_id(event: &mut Event, arrival: &Arrival<'_>, spare_id: EventId) {
+fn set_id(event: &mut Event, arrival: &Arrival<'_>, spare_id: impl FnOnce() -> EventId) {
     match arrival.event_id {
         Some(id) if !id.is_nil() => event.event_id = id,
-        _ if event.event_id.is_nil() => event.event_id = spare_id,
+        _ if event.event_id.is_nil() => event.event_id = spare_id(),
         _ => {}
     }
 }
@@ -375,7 +375,7 @@ mod tests {
 
     fn normalised(wire: &Value, arrival: &Arrival<'_>) -> Event {
         let mut event = Event::decode(wire.to_string().as_bytes()).unwrap();
-        normalise(&mut event, arrival, None, SPARE);
+        normalise(&mut event, arrival, None, || SPARE);
         event
     }
 

@@ -6,10 +6,11 @@
 
 use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, HashMap};
+use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::Arc;
 
 use backstop_protocol::Timestamp;
-use rusqlite::{OptionalExtension, Transaction};
+use rusqlite::{CachedStatement, OptionalExtension, Transaction};
 
 use super::alert::{kind_number, rules};
 use super::error::{Error, Fault};
@@ -28,10 +29,17 @@ use crate::retention::{bucket_start, day_of, minute_of};
 /// Entries of each cache; when one is full it starts anew, which costs a look-up per entry.
 const CACHE_MAX: usize = 50_000;
 
+/// Issues whose rows are remembered, a kilobyte or two each.
+const ISSUES_KNOWN_MAX: usize = 4096;
+/// The values of their tags, about a hundred bytes each; few issues have more than thirty.
+const TAG_VALUES_KNOWN_MAX: usize = 50_000;
+
 /// What the writer remembers between batches, so that a known issue costs no look-up.
 #[derive(Debug, Default)]
 pub(super) struct Caches {
-    groups: HashMap<(ProjectId, u16, GroupHash), IssueId>,
+    groups: HashMap<Group, IssueId, BuildHasherDefault<Hashed>>,
+    issues: HashMap<IssueId, KnownIssue>,
+    tag_values: usize,
     rules: HashMap<ProjectId, Arc<[AlertRule]>>,
     generations: Option<Generations>,
     fresh: Option<Fresh>,
@@ -39,6 +47,38 @@ pub(super) struct Caches {
     words: KnownWords,
     frequencies: HashMap<(IssueId, u32), Frequency>,
     told: HashMap<(IssueId, i64), Option<Timestamp>>,
+}
+
+/// A project, a version of grouping, and one of its hashes.
+type Group = (ProjectId, u16, GroupHash);
+
+/// Most of a group is a hash already.
+#[derive(Debug, Default)]
+struct Hashed(u64);
+
+impl Hasher for Hashed {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for part in bytes.chunks(8) {
+            let mut number = [0; 8];
+            number[..part.len()].copy_from_slice(part);
+            self.write_u64(u64::from_ne_bytes(number));
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = (self.0.rotate_left(5) ^ number).wrapping_mul(0x517c_c1b7_2722_0a95);
+    }
+}
+
+/// What an issue's rows say.
+#[derive(Debug)]
+struct KnownIssue {
+    row: IssueRow,
+    tags: tag::Pack,
 }
 
 /// What is known of an issue's frequency.
@@ -89,6 +129,7 @@ fn apply(
     generations.turn(tx, &mut fresh, now)?;
     let mut deltas = Deltas::default();
     let mut applied = Applied::default();
+    let mut insert = tx.prepare_cached(INSERT_EVENT)?;
     for event in batch {
         let found = match fresh.find(event.project, event.event_id) {
             Some(found) => Some(found),
@@ -101,7 +142,13 @@ fn apply(
                 new_issue: false,
                 duplicate: true,
             },
-            None => store_event(tx, caches, &mut fresh, &mut deltas, event, now)?,
+            None => {
+                let found = find_or_create_issue(tx, caches, event)?;
+                let (stored, found) = deltas.add(tx, caches, event, found, now)?;
+                insert_event(&mut insert, event, found, deltas.number_in(found.issue))?;
+                fresh.insert(event.event_id, found);
+                stored
+            }
         };
         deltas.project(event, stored.duplicate);
         applied.stored.push(stored);
@@ -145,6 +192,22 @@ impl Caches {
         if self.rules.len() > CACHE_MAX {
             self.rules.clear();
         }
+        if self.issues.len() > ISSUES_KNOWN_MAX || self.tag_values > TAG_VALUES_KNOWN_MAX {
+            self.issues.clear();
+            self.tag_values = 0;
+        }
+    }
+
+    /// Gives out what is known of an issue; whoever changes it puts it back.
+    fn take_issue(&mut self, issue: IssueId) -> Option<KnownIssue> {
+        let known = self.issues.remove(&issue)?;
+        self.tag_values = self.tag_values.saturating_sub(known.tags.len());
+        Some(known)
+    }
+
+    fn put_issue(&mut self, issue: IssueId, known: KnownIssue) {
+        self.tag_values += known.tags.len();
+        self.issues.insert(issue, known);
     }
 }
 
@@ -160,7 +223,45 @@ struct Deltas<'a> {
     body_bytes: i64,
 }
 
-impl Deltas<'_> {
+impl<'a> Deltas<'a> {
+    /// Adds a new event to its issue.
+    fn add(
+        &mut self,
+        tx: &Transaction<'_>,
+        caches: &mut Caches,
+        event: &'a Prepared,
+        (issue, created): (IssueId, bool),
+        now: Timestamp,
+    ) -> Result<(Stored, Found), Fault> {
+        let delta = match self.issues.entry(issue) {
+            Entry::Occupied(entry) => entry.into_mut(),
+            Entry::Vacant(entry) => {
+                entry.insert(IssueDelta::new(tx, caches, issue, created, event)?)
+            }
+        };
+        delta.add(event, now);
+        self.body_bytes += event.body.bytes.len() as i64;
+        let found = Found {
+            project: event.project,
+            issue,
+            seq: next_seq(tx, caches)?,
+        };
+        let stored = Stored {
+            event_id: event.event_id,
+            issue,
+            new_issue: created,
+            duplicate: false,
+        };
+        Ok((stored, found))
+    }
+
+    /// The number of the event that was added last to an issue.
+    fn number_in(&self, issue: IssueId) -> i64 {
+        self.issues
+            .get(&issue)
+            .map_or(0, |delta| delta.before.events + delta.events)
+    }
+
     fn project(&mut self, event: &Prepared, duplicate: bool) {
         let reason = if duplicate { "duplicate" } else { "accepted" };
         let key = (event.project, event.key, day_of(event.received), reason);
@@ -176,6 +277,8 @@ impl Deltas<'_> {
 #[derive(Debug)]
 struct IssueDelta<'a> {
     before: IssueRow,
+    /// Its packed tags before, if they are known.
+    packed: Option<tag::Pack>,
     created: bool,
     events: i64,
     first_seen: i64,
@@ -197,35 +300,23 @@ struct IssueRow {
     search_docs: i64,
 }
 
-fn store_event<'a>(
-    tx: &Transaction<'_>,
-    caches: &mut Caches,
-    fresh: &mut Fresh,
-    deltas: &mut Deltas<'a>,
-    event: &'a Prepared,
-    now: Timestamp,
-) -> Result<Stored, Fault> {
-    let (issue, created) = find_or_create_issue(tx, caches, event)?;
-    let delta = match deltas.issues.entry(issue) {
-        Entry::Occupied(entry) => entry.into_mut(),
-        Entry::Vacant(entry) => entry.insert(IssueDelta::new(tx, issue, created, event)?),
-    };
-    delta.add(event, now);
-    let seq = next_seq(tx, caches)?;
-    let found = Found {
-        project: event.project,
-        issue,
-        seq,
-    };
-    fresh.insert(event.event_id, found);
-    insert_event(tx, event, found, delta.before.events + delta.events)?;
-    deltas.body_bytes += event.body.bytes.len() as i64;
-    Ok(Stored {
-        event_id: event.event_id,
-        issue,
-        new_issue: created,
-        duplicate: false,
-    })
+impl IssueRow {
+    fn read(tx: &Transaction<'_>, issue: IssueId) -> Result<IssueRow, Fault> {
+        let mut query = tx.prepare_cached(
+            "SELECT status, events, regressions, mute_until, mute_events, search_docs
+             FROM issue WHERE id = ?",
+        )?;
+        Ok(query.query_row([issue], |row| {
+            Ok(IssueRow {
+                status: Status::from_number(row.get(0)?),
+                events: row.get(1)?,
+                regressions: row.get(2)?,
+                mute_until: row.get(3)?,
+                mute_events: row.get(4)?,
+                search_docs: row.get(5)?,
+            })
+        })?)
+    }
 }
 
 /// The first hash to find that belongs to an issue decides; the issue then owns the hashes to keep.
@@ -337,27 +428,18 @@ pub(super) fn next_issue(tx: &Transaction<'_>) -> Result<IssueId, Fault> {
 impl<'a> IssueDelta<'a> {
     fn new(
         tx: &Transaction<'_>,
+        caches: &mut Caches,
         issue: IssueId,
         created: bool,
         event: &'a Prepared,
     ) -> Result<IssueDelta<'a>, Fault> {
-        let before = tx
-            .prepare_cached(
-                "SELECT status, events, regressions, mute_until, mute_events, search_docs
-                 FROM issue WHERE id = ?",
-            )?
-            .query_row([issue], |row| {
-                Ok(IssueRow {
-                    status: Status::from_number(row.get(0)?),
-                    events: row.get(1)?,
-                    regressions: row.get(2)?,
-                    mute_until: row.get(3)?,
-                    mute_events: row.get(4)?,
-                    search_docs: row.get(5)?,
-                })
-            })?;
+        let (before, packed) = match caches.take_issue(issue) {
+            Some(known) => (known.row, Some(known.tags)),
+            None => (IssueRow::read(tx, issue)?, None),
+        };
         Ok(IssueDelta {
             before,
+            packed,
             created,
             events: 0,
             first_seen: i64::MAX,
@@ -379,12 +461,25 @@ impl<'a> IssueDelta<'a> {
         }
         let start = bucket_start(event.timestamp, now);
         *self.buckets.entry(start).or_default() += 1;
-        for (key, value) in &event.tags {
+        for (key, value) in event.tags.iter() {
             let tag = self.tags.entry((key, value)).or_insert((0, i64::MIN));
             tag.0 += 1;
             tag.1 = tag.1.max(seen);
         }
         self.words.push(&event.words);
+    }
+
+    /// Returns the row as [`write_issue`] leaves it.
+    fn after(&self, status: Status, came_back: bool, search_docs: i64) -> IssueRow {
+        let muted = status == Status::Muted;
+        IssueRow {
+            status,
+            events: self.before.events + self.events,
+            regressions: self.before.regressions + i64::from(came_back),
+            mute_until: self.before.mute_until.filter(|_| muted),
+            mute_events: self.before.mute_events.filter(|_| muted),
+            search_docs,
+        }
     }
 
     /// Returns the status after the batch, and whether the issue came back.
@@ -423,17 +518,17 @@ fn next_seq(tx: &Transaction<'_>, caches: &mut Caches) -> Result<i64, Fault> {
     Ok(seq)
 }
 
+const INSERT_EVENT: &str =
+    "INSERT INTO event (seq, id, project, issue, number, timestamp, received, dictionary, size, sum, body, group_hash)
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)";
+
 fn insert_event(
-    tx: &Transaction<'_>,
+    insert: &mut CachedStatement<'_>,
     event: &Prepared,
     found: Found,
     number: i64,
 ) -> Result<(), Fault> {
-    tx.prepare_cached(
-        "INSERT INTO event (seq, id, project, issue, number, timestamp, received, dictionary, size, sum, body, group_hash)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-    )?
-    .execute((
+    insert.execute((
         found.seq,
         event.event_id.as_bytes(),
         event.project,
@@ -457,21 +552,32 @@ fn write_issues(
     now: Timestamp,
     applied: &mut Applied,
 ) -> Result<(), Fault> {
-    for (issue, delta) in issues {
+    let mut buckets = tx.prepare_cached(
+        "INSERT INTO bucket (issue, start, n) VALUES (?, ?, ?)
+         ON CONFLICT DO UPDATE SET n = n + excluded.n",
+    )?;
+    let mut update = tx.prepare_cached(UPDATE_ISSUE)?;
+    let mut tags = tag::Writing::new(tx)?;
+    for (issue, mut delta) in issues {
         let mut search_docs = delta.before.search_docs;
         for words in &delta.words {
             search::index(tx, &mut caches.words, issue, &mut search_docs, words)?;
         }
         for (start, n) in &delta.buckets {
-            tx.prepare_cached(
-                "INSERT INTO bucket (issue, start, n) VALUES (?, ?, ?)
-                 ON CONFLICT DO UPDATE SET n = n + excluded.n",
-            )?
-            .execute((issue, start, n))?;
+            buckets.execute((issue, start, n))?;
         }
-        let users = tag::add(tx, issue, delta.created, &delta.tags)?;
+        let packed = delta.packed.take();
+        let (packed, users) = tags.add(issue, delta.created, packed, &delta.tags)?;
         let (status, came_back) = delta.status(now);
-        write_issue(tx, issue, &delta, status, came_back, users, search_docs)?;
+        write_issue(
+            &mut update,
+            issue,
+            &delta,
+            status,
+            came_back,
+            users,
+            search_docs,
+        )?;
         let change = Change {
             created: delta.created,
             regressed: came_back,
@@ -479,12 +585,26 @@ fn write_issues(
             now,
         };
         applied.alerts += write_alerts(tx, caches, issue, &delta, change)?;
+        let known = KnownIssue {
+            row: delta.after(status, came_back, search_docs),
+            tags: packed,
+        };
+        caches.put_issue(issue, known);
     }
     Ok(())
 }
 
+const UPDATE_ISSUE: &str =
+    "UPDATE issue SET status = ?2, level = ?3, events = events + ?4, kept = kept + ?4, users = users + ?5,
+         first_seen = min(first_seen, ?6), last_seen = max(last_seen, ?7),
+         regressions = regressions + ?8, search_docs = ?9, title = ?10, culprit = ?11,
+         platform = ?12, last_release = coalesce(?13, last_release),
+         mute_until = CASE ?2 WHEN 2 THEN mute_until END,
+         mute_events = CASE ?2 WHEN 2 THEN mute_events END
+     WHERE id = ?1";
+
 fn write_issue(
-    tx: &Transaction<'_>,
+    update: &mut CachedStatement<'_>,
     issue: IssueId,
     delta: &IssueDelta<'_>,
     status: Status,
@@ -493,16 +613,7 @@ fn write_issue(
     search_docs: i64,
 ) -> Result<(), Fault> {
     let latest = delta.latest;
-    tx.prepare_cached(
-        "UPDATE issue SET status = ?2, level = ?3, events = events + ?4, kept = kept + ?4, users = users + ?5,
-             first_seen = min(first_seen, ?6), last_seen = max(last_seen, ?7),
-             regressions = regressions + ?8, search_docs = ?9, title = ?10, culprit = ?11,
-             platform = ?12, last_release = coalesce(?13, last_release),
-             mute_until = CASE ?2 WHEN 2 THEN mute_until END,
-             mute_events = CASE ?2 WHEN 2 THEN mute_events END
-         WHERE id = ?1",
-    )?
-    .execute((
+    update.execute((
         issue,
         status.to_number(),
         level_to_number(latest.level),

@@ -15,11 +15,12 @@ use super::event::{EVENT_COLUMNS, EventRow, event_of_row};
 use super::issue::{level_to_number, one_issue, resolve_merged};
 use super::search::{self, WORDS_MAX};
 use super::{Store, apply, generation, hint, tag};
-use crate::digest::{tags, words};
+use crate::digest::words;
 use crate::grouping::hint::Sketch;
 use crate::grouping::{GroupHash, Grouper, Grouping, Ingredient, Part};
 use crate::model::{Issue, IssueId};
 use crate::retention::minute_of;
+use crate::tags::Tags;
 
 /// Issues that people merge at once.
 const MERGE_MAX: usize = 100;
@@ -439,10 +440,11 @@ impl<'g> Parted<'g> {
 
 impl Side {
     fn add(&mut self, timestamp: Timestamp, event: Event, grouping: Grouping) {
-        let tags = tags(&event);
+        let tags = Tags::of(&event);
         let words = words(&event, &grouping, &tags);
         self.words.extend(words.iter().map(str::to_owned));
-        for tag in tags {
+        for (key, value) in tags.iter() {
+            let tag = (key.to_owned(), value.to_owned());
             let sum = self.tags.entry(tag).or_insert((0, i64::MIN));
             sum.0 += 1;
             sum.1 = sum.1.max(timestamp.micros());
@@ -667,7 +669,7 @@ fn move_hashes(
 
 fn rewrite_tags(tx: &Transaction<'_>, issue: IssueId, side: &Side) -> Result<(), Fault> {
     tag::forget(tx, issue)?;
-    let users = tag::add(tx, issue, true, &side.tag_sums())?;
+    let (_, users) = tag::Writing::new(tx)?.add(issue, true, None, &side.tag_sums())?;
     tx.execute("UPDATE issue SET users = ? WHERE id = ?", (users, issue))?;
     Ok(())
 }

@@ -4,11 +4,10 @@
 //! small row instead of one for each of its tags. Values beyond are rows of their own. A key that
 //! has such rows gets no more packed values, so a value is in one place only.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 
 use backstop_protocol::Timestamp;
-use rusqlite::{OptionalExtension, Transaction};
+use rusqlite::{CachedStatement, OptionalExtension, Transaction};
 use serde::{Deserialize, Serialize};
 
 use super::Store;
@@ -34,20 +33,17 @@ pub(super) type Sums<'a> = BTreeMap<(&'a str, &'a str), (i64, i64)>;
 
 /// The values that are kept together.
 #[derive(Debug, Default)]
-struct Pack<'a> {
+pub(super) struct Pack {
     /// When any of them was last seen.
     seen: i64,
-    values: Vec<Packed<'a>>,
+    values: Vec<Packed>,
+    /// Whether the table has a row of it.
+    has_row: bool,
 }
 
 /// A key, one of its values, its events, and how long before [`Pack::seen`] the last one was.
 #[derive(Debug, Serialize, Deserialize)]
-struct Packed<'a>(
-    #[serde(borrow)] Cow<'a, str>,
-    #[serde(borrow)] Cow<'a, str>,
-    i64,
-    i64,
-);
+struct Packed(Box<str>, Box<str>, i64, i64);
 
 impl Store {
     /// Returns the tags of an issue with their most frequent values.
@@ -92,48 +88,84 @@ impl Store {
     }
 }
 
-/// Adds to the tags of an issue; returns how many users are new.
-///
-/// An issue that was just created has none yet.
-pub(super) fn add(
-    tx: &Transaction<'_>,
-    issue: IssueId,
-    created: bool,
-    sums: &Sums<'_>,
-) -> Result<i64, Fault> {
-    let row = match created {
-        true => None,
-        false => read(tx, issue)?,
-    };
-    let mut apart = Apart {
-        tx,
-        issue,
-        keys: created.then_some(0),
-    };
-    let mut pack = match &row {
-        Some((seen, body)) => Pack::parse(*seen, body, issue),
-        None if created => Pack::default(),
-        None => apart.pack()?,
-    };
-    let mut users = 0;
-    for (&(key, value), &(n, seen)) in sums {
-        if pack.add(key, value, n, seen) {
-            continue;
-        }
-        let is_new = match pack.fits(key, value) && !apart.has(key)? {
-            true => {
-                let room = pack.has(key) || apart.has_room_for_a_key(&pack)?;
-                if room {
-                    pack.insert(key, value, n, seen);
-                }
-                room
-            }
-            false => apart.add(&pack, key, value, n, seen)?,
-        };
-        users += i64::from(is_new && key == USER);
+/// Adds to tags, issue by issue.
+pub(super) struct Writing<'tx> {
+    tx: &'tx Transaction<'tx>,
+    update: CachedStatement<'tx>,
+    json: Vec<u8>,
+}
+
+impl<'tx> Writing<'tx> {
+    pub(super) fn new(tx: &'tx Transaction<'tx>) -> Result<Writing<'tx>, Fault> {
+        let update =
+            tx.prepare_cached("UPDATE tag_pack SET seen = ?2, body = ?3 WHERE issue = ?1")?;
+        Ok(Writing {
+            tx,
+            update,
+            json: Vec::new(),
+        })
     }
-    pack.write(tx, issue, row.is_some())?;
-    Ok(users)
+
+    /// Adds to the tags of an issue; returns how many users are new.
+    ///
+    /// `pack` is what this returned the last time, if nothing else changed the issue's tags since.
+    /// An issue that was just created has none yet.
+    pub(super) fn add(
+        &mut self,
+        issue: IssueId,
+        created: bool,
+        pack: Option<Pack>,
+        sums: &Sums<'_>,
+    ) -> Result<(Pack, i64), Fault> {
+        let mut apart = Apart {
+            tx: self.tx,
+            issue,
+            keys: created.then_some(0),
+        };
+        let mut pack = match pack {
+            Some(pack) => pack,
+            None if created => Pack::default(),
+            None => match read(self.tx, issue)? {
+                Some((seen, body)) => Pack::parse(seen, &body, issue),
+                None => apart.pack()?,
+            },
+        };
+        let mut users = 0;
+        for (&(key, value), &(n, seen)) in sums {
+            if pack.add(key, value, n, seen) {
+                continue;
+            }
+            let is_new = match pack.fits(key, value) && !apart.has(key)? {
+                true => {
+                    let room = pack.has(key) || apart.has_room_for_a_key(&pack)?;
+                    if room {
+                        pack.insert(key, value, n, seen);
+                    }
+                    room
+                }
+                false => apart.add(&pack, key, value, n, seen)?,
+            };
+            users += i64::from(is_new && key == USER);
+        }
+        self.write(issue, &mut pack)?;
+        Ok((pack, users))
+    }
+
+    fn write(&mut self, issue: IssueId, pack: &mut Pack) -> Result<(), Fault> {
+        self.json.clear();
+        serde_json::to_writer(&mut self.json, &pack.values).expect("texts and numbers, to memory");
+        let body = str::from_utf8(&self.json).expect("JSON is text");
+        if pack.has_row {
+            self.update.execute((issue, pack.seen, body))?;
+            return Ok(());
+        }
+        // One may be left of an issue that was lost to damage.
+        self.tx
+            .prepare_cached("INSERT OR REPLACE INTO tag_pack (issue, seen, body) VALUES (?, ?, ?)")?
+            .execute((issue, pack.seen, body))?;
+        pack.has_row = true;
+        Ok(())
+    }
 }
 
 /// Removes all tags of an issue.
@@ -248,20 +280,33 @@ fn read(tx: &Transaction<'_>, issue: IssueId) -> Result<Option<(i64, String)>, F
         .optional()?)
 }
 
-impl<'a> Pack<'a> {
-    fn parse(seen: i64, body: &'a str, issue: IssueId) -> Pack<'a> {
+impl Pack {
+    /// Says how many values it has.
+    pub(super) fn len(&self) -> usize {
+        self.values.len()
+    }
+
+    fn parse(seen: i64, body: &str, issue: IssueId) -> Pack {
         let values = serde_json::from_str(body).unwrap_or_else(|error| {
             // `check` finds it, too. The event is worth more than the counts of its tags; those of
             // its users who come again count once more.
             tracing::error!(%issue, %error, "the tags of an issue are damaged; they are counted anew");
             Vec::new()
         });
-        Pack { seen, values }
+        Pack {
+            seen,
+            values,
+            has_row: true,
+        }
     }
 
     /// Adds to a value; false if it is not here.
     fn add(&mut self, key: &str, value: &str, n: i64, seen: i64) -> bool {
-        let Some(at) = self.values.iter().position(|v| v.0 == key && v.1 == value) else {
+        let Some(at) = self
+            .values
+            .iter()
+            .position(|v| &*v.0 == key && &*v.1 == value)
+        else {
             return false;
         };
         self.see(seen);
@@ -274,8 +319,8 @@ impl<'a> Pack<'a> {
     fn insert(&mut self, key: &str, value: &str, n: i64, seen: i64) {
         self.see(seen);
         let before = self.seen.saturating_sub(seen);
-        let (key, value) = (key.to_owned().into(), value.to_owned().into());
-        self.values.push(Packed(key, value, n, before));
+        self.values
+            .push(Packed(key.into(), value.into(), n, before));
     }
 
     /// Notes a time that may be later than all before.
@@ -293,11 +338,14 @@ impl<'a> Pack<'a> {
     }
 
     fn has(&self, key: &str) -> bool {
-        self.values.iter().any(|packed| packed.0 == key)
+        self.values.iter().any(|packed| &*packed.0 == key)
     }
 
     fn of_key(&self, key: &str) -> usize {
-        self.values.iter().filter(|packed| packed.0 == key).count()
+        self.values
+            .iter()
+            .filter(|packed| &*packed.0 == key)
+            .count()
     }
 
     fn keys(&self) -> BTreeSet<&str> {
@@ -313,17 +361,6 @@ impl<'a> Pack<'a> {
             // SQLite's JSON ends a text there.
             && !key.contains('\0')
             && !value.contains('\0')
-    }
-
-    fn write(&self, tx: &Transaction<'_>, issue: IssueId, was_there: bool) -> Result<(), Fault> {
-        let body = serde_json::to_string(&self.values).unwrap_or_else(|_| "[]".to_owned());
-        let sql = match was_there {
-            true => "UPDATE tag_pack SET seen = ?2, body = ?3 WHERE issue = ?1",
-            // One may be left of an issue that was lost to damage.
-            false => "INSERT OR REPLACE INTO tag_pack (issue, seen, body) VALUES (?, ?, ?)",
-        };
-        tx.prepare_cached(sql)?.execute((issue, self.seen, body))?;
-        Ok(())
     }
 }
 
@@ -361,7 +398,7 @@ impl Apart<'_> {
     }
 
     /// Says whether the issue may have one more key.
-    fn has_room_for_a_key(&mut self, pack: &Pack<'_>) -> Result<bool, Fault> {
+    fn has_room_for_a_key(&mut self, pack: &Pack) -> Result<bool, Fault> {
         let packed = pack.keys();
         if self.keys()? + (packed.len() as i64) < KEYS_MAX {
             return Ok(true);
@@ -380,7 +417,7 @@ impl Apart<'_> {
     /// Adds to a value that is not in the pack; says whether it is new and was given room.
     fn add(
         &mut self,
-        pack: &Pack<'_>,
+        pack: &Pack,
         key: &str,
         value: &str,
         n: i64,
@@ -411,7 +448,7 @@ impl Apart<'_> {
     }
 
     /// Packs what has rows: of an issue from before there were packs, or after a merge.
-    fn pack(&mut self) -> Result<Pack<'static>, Fault> {
+    fn pack(&mut self) -> Result<Pack, Fault> {
         let mut pack = Pack::default();
         let mut rows = self.tx.prepare_cached(
             "SELECT key, value, n, last_seen FROM
