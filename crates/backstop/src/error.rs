@@ -7,6 +7,7 @@
 use std::any::TypeId;
 use std::error::Error as StdError;
 use std::fmt;
+use std::marker::PhantomData;
 use std::panic::Location;
 use std::sync::Arc;
 
@@ -45,15 +46,29 @@ pub struct Error(Arc<Inner>);
 
 struct Inner {
     value: Value,
-    type_name: &'static str,
-    /// The value's type, where it is certain.
-    type_id: Option<TypeId>,
-    is: Is,
+    of: &'static Type,
     /// What was declared for the value's type. Asked for many times on the way of an error.
     known: Option<&'static Known>,
+    is: Is,
+    /// The code by which handlers are chosen.
+    code: Option<u16>,
+    location: &'static Location<'static>,
+    /// Most errors have none of it.
+    more: Option<Box<More>>,
+}
+
+/// What is the same for every value of the type that `?` saw.
+struct Type {
+    name: fn() -> &'static str,
+    /// `None` where a box hides the value's own type.
+    id: Option<TypeId>,
+}
+
+/// What is told of an error after it was made.
+#[derive(Default)]
+struct More {
     /// For errors whose kind was made at run time.
     kind: Option<Kind>,
-    location: &'static Location<'static>,
     context: Option<Error>,
     snapshot: Option<Arc<Snapshot>>,
 }
@@ -69,6 +84,7 @@ struct Is {
 }
 
 impl Is {
+    #[inline]
     fn of_type(id: TypeId) -> Self {
         Self {
             http: id == TypeId::of::<HttpError>(),
@@ -109,32 +125,44 @@ where
         {
             return error.clone();
         }
-        let mut error = Self::new(
-            value,
-            (!hides_its_type(type_id)).then_some(type_id),
-            std::any::type_name::<E>(),
-            location,
-        );
+        let mut error = match hides_its_type(type_id) {
+            false => Self::of_type(value, &Seen::<E>::PLAIN, Is::of_type(type_id), location),
+            true => Self::of_value(value, &Seen::<E>::HIDDEN, location),
+        };
         if should_capture(&error) {
             let snapshot = Arc::new(crate::capture::take(location));
-            error.edit(|inner| inner.snapshot = Some(snapshot));
+            error.edit(|_, more| more.snapshot = Some(snapshot));
         }
         error
     }
+}
+
+/// A type that `?` sees.
+struct Seen<E>(PhantomData<E>);
+
+impl<E: 'static> Seen<E> {
+    const PLAIN: Type = Type {
+        name: std::any::type_name::<E>,
+        id: Some(TypeId::of::<E>()),
+    };
+    const HIDDEN: Type = Type {
+        name: std::any::type_name::<E>,
+        id: None,
+    };
 }
 
 /// Tells whether an error is worth a stack: somebody looks at stacks, and it may go unhandled.
 ///
 /// Errors with a code were made on purpose and mostly have a handler or a default page; a panic
 /// has the stack that its hook took.
+#[inline]
 fn should_capture(error: &Error) -> bool {
-    crate::capture::is_wanted()
-        && error.code_of_kind().is_none()
-        && !error.0.is.panic
-        && !error.0.is.http
+    let inner = &error.0;
+    inner.code.is_none() && !inner.is.panic && !inner.is.http && crate::capture::is_wanted()
 }
 
 /// Tells whether a value of this type shows another type once it is boxed.
+#[inline]
 fn hides_its_type(id: TypeId) -> bool {
     #[cfg(feature = "anyhow")]
     if id == TypeId::of::<anyhow::Error>() {
@@ -200,26 +228,43 @@ fn take_as<E: 'static, T: 'static>(error: E) -> Result<T, E> {
 }
 
 impl Error {
-    fn new(
+    /// Makes an error whose type is certain.
+    fn of_type(
         value: Value,
-        type_id: Option<TypeId>,
-        type_name: &'static str,
+        of: &'static Type,
+        is: Is,
         location: &'static Location<'static>,
     ) -> Self {
-        let (is, known) = match type_id {
-            Some(id) => (Is::of_type(id), kind::known(id)),
-            None => (Is::of(&value), kind::known_for(value.as_dyn())),
+        let known = of.id.and_then(kind::known);
+        Self::new(value, of, is, known, location)
+    }
+
+    /// Makes an error of a box, which hides its type.
+    fn of_value(value: Value, of: &'static Type, location: &'static Location<'static>) -> Self {
+        let (is, known) = (Is::of(&value), kind::known_for(value.as_dyn()));
+        Self::new(value, of, is, known, location)
+    }
+
+    #[inline(always)]
+    fn new(
+        value: Value,
+        of: &'static Type,
+        is: Is,
+        known: Option<&'static Known>,
+        location: &'static Location<'static>,
+    ) -> Self {
+        let code = match is.http {
+            false => known.and_then(|known| known.code_of(value.as_dyn())),
+            true => code_of_http(&value),
         };
         Self(Arc::new(Inner {
             value,
-            type_name,
-            type_id,
-            is,
+            of,
             known,
-            kind: None,
+            is,
+            code,
             location,
-            context: None,
-            snapshot: None,
+            more: None,
         }))
     }
 
@@ -240,25 +285,30 @@ impl Error {
         error: impl Into<Box<dyn StdError + Send + Sync>> + 'static,
     ) -> Self {
         let mut error = Self::from(error);
-        error.edit(|inner| inner.kind = Some(kind.clone()));
+        error.edit(|code, more| {
+            *code = kind.status_code();
+            more.kind = Some(kind.clone());
+        });
         error
     }
 
     /// Notes which error was being dealt with when this one was made.
     pub(crate) fn in_context_of(mut self, first: Error) -> Self {
-        self.edit(|inner| {
-            if inner.context.is_none() {
-                inner.context = Some(first);
-            }
+        self.edit(|_, more| {
+            more.context.get_or_insert(first);
         });
         self
     }
 
     /// Changes an error that nobody else holds; a shared one stays as it is.
-    fn edit(&mut self, change: impl FnOnce(&mut Inner)) {
+    fn edit(&mut self, change: impl FnOnce(&mut Option<u16>, &mut More)) {
         if let Some(inner) = Arc::get_mut(&mut self.0) {
-            change(inner);
+            change(&mut inner.code, inner.more.get_or_insert_default());
         }
+    }
+
+    fn made_kind(&self) -> Option<&Kind> {
+        self.0.more.as_ref()?.kind.as_ref()
     }
 
     /// The error as the standard trait.
@@ -314,7 +364,7 @@ impl Error {
 
     /// The full name of the type that `?` or `from` saw.
     pub fn type_name(&self) -> &'static str {
-        self.0.type_name
+        (self.0.of.name)()
     }
 
     /// The name of the error's kind: its type without the path.
@@ -324,9 +374,9 @@ impl Error {
         if let Some(kind) = self.kind() {
             return kind.name();
         }
-        match kind::short_name(self.0.type_name) {
+        match kind::short_name(self.type_name()) {
             std::borrow::Cow::Borrowed(name) if name != "Error" => name,
-            _ => self.0.type_name,
+            _ => self.type_name(),
         }
     }
 
@@ -340,7 +390,7 @@ impl Error {
 
     /// The kind that was declared for the error's type, or made at run time.
     pub fn kind(&self) -> Option<&Kind> {
-        if let Some(kind) = &self.0.kind {
+        if let Some(kind) = self.made_kind() {
             return Some(kind);
         }
         if let Some(error) = self.http() {
@@ -356,12 +406,12 @@ impl Error {
 
     /// The stack where this error was made, if it was taken.
     pub(crate) fn snapshot(&self) -> Option<&Arc<Snapshot>> {
-        self.0.snapshot.as_ref()
+        self.0.more.as_ref()?.snapshot.as_ref()
     }
 
     /// The error that was being dealt with when this one was made: a handler or hook failed.
     pub fn context(&self) -> Option<&Error> {
-        self.0.context.as_ref()
+        self.0.more.as_ref()?.context.as_ref()
     }
 
     /// The error that nobody handled, when this is the 500 made of it.
@@ -379,13 +429,7 @@ impl Error {
 
     /// The code by which handlers are chosen: the kind's, whatever the error itself says.
     pub(crate) fn code_of_kind(&self) -> Option<u16> {
-        if let Some(kind) = &self.0.kind {
-            return kind.status_code();
-        }
-        if let Some(error) = self.http() {
-            return error.kind().status_code();
-        }
-        self.0.known?.code_of(self.as_dyn())
+        self.0.code
     }
 
     /// The status to answer with: the error's code, or 500.
@@ -446,10 +490,25 @@ impl Error {
         })
     }
 
+    /// The type of an error about which nothing is known that its type does not say.
+    #[cfg(feature = "web")]
+    pub(crate) fn plain_type(&self) -> Option<TypeId> {
+        match self.made_kind() {
+            None => self.0.of.id,
+            Some(_) => None,
+        }
+    }
+
     /// The keys of the error's own kind, nearest first; `None` where only its type is known.
     pub(crate) fn type_key(&self) -> Option<Key> {
-        self.0.type_id.map(Key::Type)
+        self.0.of.id.map(Key::Type)
     }
+}
+
+/// The code of an HTTP error's kind.
+#[inline(never)]
+fn code_of_http(value: &Value) -> Option<u16> {
+    value.downcast_ref::<HttpError>()?.kind().status_code()
 }
 
 /// An error that travels as a standard one.

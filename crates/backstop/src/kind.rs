@@ -347,7 +347,7 @@ impl Registry {
         let standard = crate::http_error::STANDARD
             .iter()
             .filter_map(|of| kinds.get(&of()))
-            .filter_map(|Known(kind, _)| Some((kind.status_code()?, kind.clone())))
+            .filter_map(|known| Some((known.code?, known.kind.clone())))
             .collect();
         Self { kinds, standard }
     }
@@ -359,8 +359,8 @@ fn build_kind(
     kinds: &mut KeyMap<TypeId, Known>,
     depth: usize,
 ) -> Option<Kind> {
-    if let Some(Known(kind, _)) = kinds.get(&id) {
-        return Some(kind.clone());
+    if let Some(known) = kinds.get(&id) {
+        return Some(known.kind.clone());
     }
     let declared = *sources.get(&id)?;
     // A cycle of declarations would recurse for ever; it ends here, without those parents.
@@ -385,7 +385,12 @@ fn build_kind(
     if let Some(description) = declared.description {
         kind = kind.description(description);
     }
-    kinds.insert(id, Known(kind.clone(), declared));
+    let known = Known {
+        code: kind.status_code(),
+        kind: kind.clone(),
+        declared,
+    };
+    kinds.insert(id, known);
     Some(kind)
 }
 
@@ -395,7 +400,7 @@ fn bare(id: TypeId, name: &'static str) -> Kind {
 
 /// The kind that was declared for a type.
 pub(crate) fn declared(id: TypeId) -> Option<&'static Kind> {
-    known(id).map(|known| &known.0)
+    known(id).map(Known::kind)
 }
 
 /// The description of a standard code.
@@ -404,19 +409,30 @@ pub(crate) fn description_of(code: u16) -> Option<&'static str> {
 }
 
 /// A kind that was declared, and its declaration.
-pub(crate) struct Known(Kind, &'static Declared);
+pub(crate) struct Known {
+    /// The kind's.
+    code: Option<u16>,
+    kind: Kind,
+    declared: &'static Declared,
+}
 
 impl Known {
     pub(crate) fn kind(&self) -> &Kind {
-        &self.0
+        &self.kind
     }
 
     /// The code of an error of this kind, whose values may have codes of their own.
     pub(crate) fn code_of(&self, error: &(dyn StdError + 'static)) -> Option<u16> {
-        match self.1.code_of {
+        match self.declared.code_of {
             Some(code_of) => code_of(error),
-            None => self.0.status_code(),
+            None => self.code,
         }
+    }
+
+    /// The code of every error of this kind; `None` if its values have codes of their own.
+    #[cfg(feature = "web")]
+    pub(crate) fn common_code(&self) -> Option<Option<u16>> {
+        self.declared.code_of.is_none().then_some(self.code)
     }
 }
 
@@ -428,7 +444,14 @@ pub(crate) fn known(id: TypeId) -> Option<&'static Known> {
 /// What was declared for the type of an error that is hidden behind `dyn Error`: each declaration
 /// is asked.
 pub(crate) fn known_for(error: &(dyn StdError + 'static)) -> Option<&'static Known> {
-    REGISTRY.kinds.values().find(|known| (known.1.is)(error))
+    let mut kinds = REGISTRY.kinds.values();
+    kinds.find(|known| (known.declared.is)(error))
+}
+
+/// Everything that was declared, by type.
+#[cfg(feature = "web")]
+pub(crate) fn all_known() -> impl Iterator<Item = (TypeId, &'static Known)> {
+    REGISTRY.kinds.iter().map(|(id, known)| (*id, known))
 }
 
 /// A type's name without the path of its module, generics kept short as well.

@@ -18,7 +18,7 @@ use std::task::{Context, Poll};
 use backstop_capture::Snapshot;
 
 use crate::event::Place;
-use crate::report::{CaughtElsewhere, NO_TEXT, text_of};
+use crate::report::{NO_TEXT, text_of};
 use crate::{Error, capture};
 
 /// A panic, as an error.
@@ -85,8 +85,9 @@ impl Drop for Last {
 
 thread_local! {
     /// The last panic of this thread, until the layer takes it.
-    /// Boxed: it is exchanged for every future that is polled, and nearly always empty.
     static LAST: RefCell<Option<Box<Last>>> = const { RefCell::new(None) };
+    /// Whether there is one: it is asked for every future that is polled, and there hardly ever is.
+    static IS_KNOWN: Cell<bool> = const { Cell::new(false) };
     /// How many calls of [`catch`] this thread is in.
     static CATCHING: Cell<usize> = const { Cell::new(0) };
     /// The panic at hand becomes a record.
@@ -98,6 +99,7 @@ fn exchange(last: Option<Box<Last>>) -> Option<Box<Last>> {
     // While the thread ends nothing is known.
     LAST.try_with(|known| {
         let mut known = known.try_borrow_mut().ok()?;
+        IS_KNOWN.set(last.is_some());
         std::mem::replace(&mut *known, last)
     })
     .ok()
@@ -159,12 +161,15 @@ impl Previous {
     }
 }
 
+/// Tells whether a panic that happens now on this thread is caught by [`catch`].
+pub(crate) fn is_caught_here() -> bool {
+    CATCHING.try_with(Cell::get).unwrap_or(0) > 0
+}
+
 /// Tells whether a panic that happens now ends in a record that somebody reads.
 fn is_recorded() -> bool {
     #[cfg(feature = "web")]
-    let is_recorded = !cfg!(panic = "abort")
-        && CATCHING.try_with(Cell::get).unwrap_or(0) > 0
-        && crate::log::is_listening();
+    let is_recorded = !cfg!(panic = "abort") && is_caught_here() && crate::log::is_listening();
     // Without applications nothing catches panics and logs them.
     #[cfg(not(feature = "web"))]
     let is_recorded = false;
@@ -206,6 +211,8 @@ pub(crate) fn install_hook() {
 }
 
 /// Makes an error of what `catch_unwind` caught on this thread.
+#[cold]
+#[inline(never)]
 fn caught(payload: &(dyn Any + Send)) -> Error {
     let message = match text_of(payload) {
         NO_TEXT => "with a value that is no text",
@@ -241,13 +248,21 @@ impl Drop for Caught {
 
 /// Runs a function; a panic is an error.
 pub(crate) fn catch<T>(run: impl FnOnce() -> T) -> Result<T, Error> {
-    let _caught = CaughtElsewhere::enter();
     let _counted = Caught::begin();
     // A panic that is resumed runs no hook: it must not get the place of an earlier one. While
     // another panic unwinds through here, its place is kept for whoever catches that.
-    let outer = exchange(None);
+    let outer = IS_KNOWN.get().then(|| exchange(None)).flatten();
     let outcome = catch_unwind(AssertUnwindSafe(run)).map_err(|payload| caught(&*payload));
-    let left = exchange(outer);
+    if outer.is_some() || IS_KNOWN.get() {
+        leave(exchange(outer));
+    }
+    outcome
+}
+
+/// Tells of a panic that nobody has taken from a function that has ended well.
+#[cold]
+#[inline(never)]
+fn leave(left: Option<Box<Last>>) {
     #[cfg(feature = "web")]
     if let Some(mut left) = left
         && let Some(message) = left.untold.take()
@@ -256,7 +271,6 @@ pub(crate) fn catch<T>(run: impl FnOnce() -> T) -> Result<T, Error> {
     }
     #[cfg(not(feature = "web"))]
     drop(left);
-    outcome
 }
 
 /// A future whose panics are errors.

@@ -2,6 +2,9 @@
 //!
 //! `cargo bench -p backstop --bench requests`
 //!
+//! Paths and names of servers (with dashes for spaces) choose rows: `-- /full axum backstop`.
+//! With `--direct` there are no sockets: the applications are called as services.
+//!
 //! Clients and servers share one thread, so that nobody waits for the scheduler: the clients write
 //! a request on each connection, the servers' runtime runs until all are answered, and then the
 //! clients read.
@@ -17,6 +20,7 @@
 //! is a layer of axum.
 
 mod apps;
+mod direct;
 
 use std::io::{self, Read, Write};
 use std::net::TcpStream;
@@ -208,8 +212,49 @@ fn lookup() {
     }
 }
 
+/// Which rows somebody wants to see.
+struct Wanted {
+    is_direct: bool,
+    paths: Vec<String>,
+    names: Vec<String>,
+}
+
+impl Wanted {
+    /// Reads arguments: `--direct`, paths, and names of servers with a dash for each space.
+    fn of(arguments: impl Iterator<Item = String>) -> Self {
+        let (flags, words): (Vec<String>, Vec<String>) =
+            arguments.partition(|argument| argument.starts_with("--"));
+        let (paths, names) = words.into_iter().partition(|word| word.starts_with('/'));
+        Self {
+            is_direct: flags.iter().any(|flag| flag == "--direct"),
+            paths,
+            names,
+        }
+    }
+
+    fn is_everything(&self) -> bool {
+        self.paths.is_empty() && self.names.is_empty()
+    }
+
+    fn has(&self, path: &str, names: &[&str]) -> bool {
+        let knows = |wanted: &[String], word: &str| {
+            wanted.is_empty()
+                || wanted
+                    .iter()
+                    .any(|wanted| *wanted == word.replace(' ', "-"))
+        };
+        knows(&self.paths, path) && names.iter().all(|name| knows(&self.names, name))
+    }
+}
+
 fn main() -> io::Result<()> {
-    lookup();
+    let wanted = &Wanted::of(std::env::args().skip(1));
+    if wanted.is_direct {
+        return direct::all(wanted);
+    }
+    if wanted.is_everything() {
+        lookup();
+    }
     let runtime = &tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()?;
@@ -222,7 +267,10 @@ fn main() -> io::Result<()> {
     let ours = &mut start("backstop", apps::with_backstop())?;
     println!("CPU of the server per request");
     let row = |path, first: &mut Server, second: &mut Server, target| {
-        compare(runtime, path, first, second, target)
+        if wanted.has(path, &[first.name, second.name]) {
+            compare(runtime, path, first, second, target)?;
+        }
+        Ok::<_, io::Error>(())
     };
     row("/", axum, again, None)?;
     row("/", axum, layer, None)?;
@@ -235,6 +283,9 @@ fn main() -> io::Result<()> {
     row("/full", axum, head, None)?;
     row("/full", axum, ours, Some(1.10))?;
     row("/full", head, ours, None)?;
+    if !wanted.has("/broken", &[ours.name]) {
+        return Ok(());
+    }
     let broken = (0..ROUNDS / 4)
         .map(|_| ours.block(runtime, "/broken"))
         .collect::<io::Result<Vec<u64>>>()?;

@@ -33,7 +33,7 @@ pub fn install_panic_hook() {
 }
 
 fn report(panic: &PanicHookInfo<'_>) {
-    let elsewhere = CAUGHT.try_with(Cell::get).unwrap_or(0) > 0;
+    let elsewhere = CAUGHT.try_with(Cell::get).unwrap_or(0) > 0 || crate::panic::is_caught_here();
     let again = REPORTING
         .try_with(|reporting| reporting.replace(true))
         .unwrap_or(true);

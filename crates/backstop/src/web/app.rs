@@ -18,7 +18,7 @@ use crate::web::handlers::Table;
 use crate::web::layer::{Core, Handler, Listener, Place, PlaceLayer};
 use crate::web::methods::Methods;
 use crate::web::page::ReadyPages;
-use crate::web::respond::ready_codes;
+use crate::web::respond::{prepared, ready_codes};
 use crate::web::scope::{Code, Hooks, Pending, Scope, SetupError, TeardownOutcome};
 use crate::web::switches::Switches;
 use crate::web::template::Templates;
@@ -772,6 +772,7 @@ impl Around {
             core: Arc::clone(&self.core),
             blueprint: self.name.as_deref().map(Arc::from),
             tables: self.tables.clone(),
+            prepared: prepared(&self.tables),
             before: self.hooks.iter().flat_map(|h| h.before.clone()).collect(),
             after: outwards()
                 .flat_map(|h| h.after.iter().rev().cloned())

@@ -32,6 +32,15 @@ pub(crate) enum Carried {
 #[derive(Clone, Default)]
 struct Slot(Option<Carried>);
 
+impl Slot {
+    /// Not inlined: every error comes here twice, and the processor has it at hand for the second
+    /// time.
+    #[inline(never)]
+    fn of(extensions: &mut Extensions) -> Option<&mut Self> {
+        extensions.get_mut()
+    }
+}
+
 impl Carried {
     /// Takes out what a response carries.
     pub(crate) fn take(response: &mut Response) -> Option<Self> {
@@ -39,7 +48,7 @@ impl Carried {
         if extensions.is_empty() {
             return None;
         }
-        let carried = extensions.get_mut::<Slot>()?.0.take();
+        let carried = Slot::of(extensions)?.0.take();
         if extensions.len() == 1 {
             let emptied = std::mem::take(extensions);
             // While the thread ends nothing is kept.
@@ -59,7 +68,10 @@ impl Carried {
             .unwrap_or_default();
         let mut response = Response::default();
         *response.status_mut() = self.error().status();
-        extensions.get_or_insert_default::<Slot>().0 = Some(self);
+        match Slot::of(&mut extensions) {
+            Some(slot) => slot.0 = Some(self),
+            None => _ = extensions.insert(Slot(Some(self))),
+        }
         *response.extensions_mut() = extensions;
         response
     }

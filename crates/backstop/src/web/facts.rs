@@ -32,18 +32,35 @@ pub(crate) struct RequestFacts {
     address: usize,
     /// Where each header ends in the text, in their order.
     lines: Vec<Line>,
-    /// The address as such, once somebody asks.
-    uri: OnceLock<Uri>,
-    /// The headers as a map, once somebody asks.
-    headers: OnceLock<Box<HeaderMap>>,
     /// There only if a handler or hook has extractors: they are costly to copy.
     extensions: Option<Extensions>,
     client_address: Option<IpAddr>,
+    /// Whether the log has it that the client left, for whoever reads the body.
+    departure: Option<Departure>,
+    /// Of most requests nobody asks for any of it.
+    asked: OnceLock<Box<Asked>>,
+}
+
+/// What is made of the copy once somebody asks.
+#[derive(Default)]
+struct Asked {
+    /// The address as such.
+    uri: OnceLock<Uri>,
+    /// The headers as a map.
+    headers: OnceLock<HeaderMap>,
     id: OnceLock<String>,
     /// That the client left has been logged.
     abandoned: AtomicBool,
-    /// The same, for whoever reads the body.
-    departure: Option<Departure>,
+}
+
+impl Asked {
+    #[cold]
+    fn of_address(uri: &Uri) -> Box<Self> {
+        Box::new(Self {
+            uri: OnceLock::from(uri.clone()),
+            ..Self::default()
+        })
+    }
 }
 
 /// Text with headers in it: cookies, tokens. Its name hides it from captured variables.
@@ -93,8 +110,11 @@ impl RequestFacts {
         facts
     }
 
-    /// Empty facts are filled.
+    /// What is left of an earlier request is replaced.
     fn fill(&mut self, request: &Request, with_extensions: bool) {
+        self.text.clear();
+        self.lines.clear();
+        self.route = None;
         let extensions = request.extensions();
         // Nearly all requests have the method of the one before.
         if self.method != *request.method() {
@@ -107,7 +127,7 @@ impl RequestFacts {
         }
         match origin_form(request.uri()) {
             Some(address) => self.text.extend_from_slice(address.as_bytes()),
-            None => self.uri = OnceLock::from(request.uri().clone()),
+            None => self.asked = OnceLock::from(Asked::of_address(request.uri())),
         }
         self.address = self.text.len();
         self.lines.reserve(request.headers().len());
@@ -121,26 +141,31 @@ impl RequestFacts {
                 is_sensitive: value.is_sensitive(),
             });
         }
-        if with_extensions {
-            self.extensions = Some(extensions.clone());
-        }
         self.client_address = extensions
             .get::<ConnectInfo<SocketAddr>>()
             .map(|ConnectInfo(address)| address.ip());
         if !request.body().is_end_stream() {
             self.departure = extensions.get::<Departure>().cloned();
         }
+        if with_extensions {
+            self.extensions = Some(extensions.clone());
+        }
     }
 
     /// Keeps the memory for a later request, unless somebody still looks at this one.
     pub(crate) fn recycle(mut self: Arc<Self>) {
-        let Some(facts) = Arc::get_mut(&mut self) else {
-            return;
-        };
-        if facts.text.capacity() > SPARE_BYTES_MAX || facts.lines.capacity() > SPARE_HEADERS_MAX {
+        if Arc::strong_count(&self) != 1
+            || self.text.capacity() > SPARE_BYTES_MAX
+            || self.lines.capacity() > SPARE_HEADERS_MAX
+        {
             return;
         }
-        facts.clear();
+        if self.extensions.is_some() || self.departure.is_some() || self.asked.get().is_some() {
+            let Some(facts) = Arc::get_mut(&mut self) else {
+                return;
+            };
+            facts.release();
+        }
         // While the thread ends nothing is kept.
         let _kept = SPARE.try_with(|spare| {
             if let Ok(mut spare) = spare.try_borrow_mut()
@@ -151,16 +176,16 @@ impl RequestFacts {
         });
     }
 
-    fn clear(&mut self) {
-        self.text.clear();
-        self.lines.clear();
-        self.route = None;
-        self.uri.take();
-        self.headers.take();
+    /// Gives up what is more than memory for a text.
+    #[inline(never)]
+    fn release(&mut self) {
         self.extensions = None;
-        self.id.take();
-        *self.abandoned.get_mut() = false;
         self.departure = None;
+        self.asked.take();
+    }
+
+    fn asked(&self) -> &Asked {
+        self.asked.get_or_init(Box::default)
     }
 
     /// The same request as one whose address was not even looked up.
@@ -181,7 +206,7 @@ impl RequestFacts {
     pub(crate) fn abandon(&self) -> bool {
         let departed = self.departure.as_ref();
         !departed.is_some_and(|departure| departure.0.load(Ordering::Relaxed))
-            && !self.abandoned.swap(true, Ordering::Relaxed)
+            && !self.asked().abandoned.swap(true, Ordering::Relaxed)
     }
 
     pub(crate) fn is_routed(&self) -> bool {
@@ -198,7 +223,7 @@ impl RequestFacts {
     }
 
     pub(crate) fn uri(&self) -> &Uri {
-        self.uri.get_or_init(|| {
+        self.asked().uri.get_or_init(|| {
             let address = &self.text[self.route.unwrap_or_default()..self.address];
             // It was one before.
             Uri::try_from(address).unwrap_or_default()
@@ -222,7 +247,7 @@ impl RequestFacts {
 
     /// The request's headers.
     pub(crate) fn headers(&self) -> &HeaderMap {
-        self.headers.get_or_init(|| {
+        self.asked().headers.get_or_init(|| {
             let mut map = HeaderMap::with_capacity(self.lines.len());
             for (name, value, is_sensitive) in self.lines() {
                 // They were such before.
@@ -233,7 +258,7 @@ impl RequestFacts {
                     map.append(name, value);
                 }
             }
-            Box::new(map)
+            map
         })
     }
 
@@ -267,7 +292,7 @@ impl RequestFacts {
 
     /// The request's id: the one that came with it, else a new one.
     pub(crate) fn id(&self) -> &str {
-        self.id.get_or_init(|| {
+        self.asked().id.get_or_init(|| {
             self.header(&REQUEST_ID)
                 .next()
                 .and_then(|value| std::str::from_utf8(value).ok())
@@ -309,11 +334,11 @@ const SPARE_BYTES_MAX: usize = 16 * 1024;
 const SPARE_HEADERS_MAX: usize = 128;
 
 thread_local! {
-    /// Facts of requests that have ended, emptied.
+    /// Facts of requests that have ended: their text is replaced by the next one's.
     static SPARE: RefCell<Vec<Arc<RequestFacts>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Empty facts, of which nobody else knows.
+/// Facts of which nobody else knows.
 fn spare() -> Arc<RequestFacts> {
     // While the thread ends there are none.
     SPARE

@@ -1,14 +1,15 @@
 //! Which handler answers an error: the tables of the scopes, and [`find`].
 
+use std::any::TypeId;
 use std::error::Error as StdError;
 use std::hash::{Hash, Hasher};
 use std::ops::Deref;
 use std::sync::Arc;
 
-use crate::Error;
 use crate::error::{CHAIN_MAX, source_of};
 use crate::io::families_of;
-use crate::kind::{self, Key, KeyHasher, KeyMap};
+use crate::kind::{self, Key, KeyHasher, KeyMap, Known};
+use crate::{Error, HttpError, Panic};
 
 /// What a handler is registered for.
 #[derive(Debug, Clone)]
@@ -246,6 +247,25 @@ impl<H: Clone> Table<H> {
         self.codes.is_empty() && self.kinds.is_empty()
     }
 
+    /// Tells whether there are no handlers but those of codes.
+    fn is_without_kinds(&self) -> bool {
+        self.kinds.is_empty() && self.hidden.is_empty()
+    }
+
+    /// The types that handlers are registered for.
+    fn types(&self) -> impl Iterator<Item = TypeId> {
+        let coded = self
+            .codes
+            .map
+            .values()
+            .flat_map(|coded| coded.kinds.map.keys());
+        let keys = coded.chain(self.kinds.map.keys());
+        keys.filter_map(|key| match key {
+            Key::Type(id) => Some(*id),
+            Key::Made(_) => None,
+        })
+    }
+
     /// A handler for errors with this code: the nearest kind that has it, else the code's own.
     fn by_code(&self, code: u16, line: &Line<'_>) -> Option<(&H, Why)> {
         let coded = self.codes.get(&code)?;
@@ -259,7 +279,7 @@ impl<H: Clone> Table<H> {
 
     /// A handler for the error's own kinds, then for what it was caused by, then for any error.
     fn by_kind(&self, line: &Line<'_>, subject: &Subject<'_>) -> Option<(&H, Why)> {
-        if self.kinds.is_empty() && self.hidden.is_empty() {
+        if self.is_without_kinds() {
             return None;
         }
         if let Some(found) = nearest(&self.kinds, line) {
@@ -370,7 +390,10 @@ impl<'a> Line<'a> {
             .io()
             .map_or(&[][..], |error| families_of(error.kind()));
         let declared = error.kind().map_or(&[][..], kind::Kind::line);
-        let own = error.type_key();
+        Self::new(families, declared, error.type_key())
+    }
+
+    fn new(families: &'a [Key], declared: &'a [Key], own: Option<Key>) -> Self {
         Self {
             families,
             declared,
@@ -466,6 +489,67 @@ pub(crate) fn find<'h, H: Clone + 'h, T: Deref<Target = Table<H>>>(
     None
 }
 
+/// What [`find`] finds for errors of which it needs to know no more than their type.
+///
+/// Those are nearly all for which there is a handler of their own type, parents or code.
+pub(crate) type Prepared<H> = KeyMap<TypeId, H>;
+
+/// Looks up every type that was declared, or that somebody registered a handler for.
+///
+/// `takes` tells which of those with what is known of them are wanted.
+pub(crate) fn prepare<H: Clone, T: Deref<Target = Table<H>>>(
+    scopes: &[T],
+    takes: impl Fn(Option<&'static Known>, Option<u16>) -> bool,
+) -> Prepared<H> {
+    let declared = kind::all_known().map(|(id, _)| id);
+    let registered = scopes.iter().flat_map(|table| table.types());
+    let mut prepared = Prepared::default();
+    for id in declared.chain(registered) {
+        let known = kind::known(id);
+        let Some(code) = known.map_or(Some(None), Known::common_code) else {
+            continue;
+        };
+        if !is_more_than_its_type(id)
+            && takes(known, code)
+            && let Some(handler) = find_by_type(scopes, id, known, code)
+        {
+            prepared.insert(id, handler.clone());
+        }
+    }
+    prepared
+}
+
+/// Types whose values differ in what decides about them.
+fn is_more_than_its_type(id: TypeId) -> bool {
+    [
+        TypeId::of::<Error>(),
+        TypeId::of::<HttpError>(),
+        TypeId::of::<Panic>(),
+        TypeId::of::<std::io::Error>(),
+    ]
+    .contains(&id)
+}
+
+/// The handler of every error of a type, as [`find`] does it; `None` also where it depends on what
+/// an error was caused by.
+fn find_by_type<'h, H: Clone + 'h, T: Deref<Target = Table<H>>>(
+    scopes: &'h [T],
+    id: TypeId,
+    known: Option<&Known>,
+    code: Option<u16>,
+) -> Option<&'h H> {
+    let declared = known.map_or(&[][..], |known| known.kind().line());
+    let line = Line::new(&[], declared, Some(Key::Type(id)));
+    if let Some(code) = code {
+        let mut found = scopes.iter().filter_map(|table| table.by_code(code, &line));
+        if let Some((handler, _)) = found.next() {
+            return Some(handler);
+        }
+    }
+    let table = scopes.iter().find(|table| !table.is_without_kinds())?;
+    nearest(&table.kinds, &line)
+}
+
 /// The look-up alone, for the bench.
 #[doc(hidden)]
 #[derive(Debug)]
@@ -488,5 +572,117 @@ impl Lookup {
     #[doc(hidden)]
     pub fn find(&self, error: &Error) -> Option<usize> {
         find(&self.0, error).map(|found| *found.handler)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::errors::{BadRequest, BadRequestKeyError, NotFound};
+    use crate::web::caught::Catch;
+
+    #[derive(Debug, Clone, Copy)]
+    struct Undeclared;
+    #[derive(Debug, Clone, Copy)]
+    struct Base;
+    #[derive(Debug, Clone, Copy)]
+    struct Child;
+    #[derive(Debug, Clone, Copy)]
+    struct Varied(u16);
+
+    macro_rules! errors {
+        ($($type:ty),+) => {$(
+            impl std::fmt::Display for $type {
+                fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                    std::fmt::Debug::fmt(self, f)
+                }
+            }
+            impl StdError for $type {}
+        )+};
+    }
+
+    errors!(Undeclared, Base, Child, Varied);
+    crate::error_kind!(Base);
+    crate::error_kind!(Child: Base);
+    crate::error_kind!(Varied: Base; code = |error: &Varied| error.0);
+
+    /// Registers by type.
+    fn on<T: Catch>() -> On {
+        On::Kind(T::selector().0)
+    }
+
+    /// Handlers for several things, each in one of two scopes or in none, as the digits of a number say.
+    fn scopes(choice: usize) -> Vec<Arc<Table<usize>>> {
+        let mut tables = [Table::default(), Table::default()];
+        let all = [
+            on::<Undeclared>(),
+            on::<Base>(),
+            on::<Child>(),
+            on::<Varied>(),
+            on::<BadRequest>(),
+            on::<HttpError>(),
+            on::<Error>(),
+            on::<std::io::Error>(),
+            On::Code(404),
+        ];
+        let mut rest = choice;
+        for (number, on) in all.into_iter().enumerate() {
+            if let Some(table) = tables.get_mut(rest % 3) {
+                table.insert(on, number);
+            }
+            rest /= 3;
+        }
+        tables.map(Arc::new).into()
+    }
+
+    #[test]
+    fn what_is_prepared_is_what_is_found() {
+        let errors = || {
+            [
+                Error::from(Undeclared),
+                Error::from(Base),
+                Error::from(Child),
+                Error::from(Varied(404)),
+                Error::from(Varied(409)),
+                Error::from(NotFound),
+                Error::from(BadRequest),
+                Error::from(BadRequestKeyError),
+                Error::from(HttpError::new(404)),
+                Error::from(std::io::Error::other(Child)),
+            ]
+        };
+        let mut hits = 0;
+        for choice in (0..3_usize.pow(9)).step_by(16) {
+            let scopes = scopes(choice);
+            let prepared = prepare(&scopes, |_, _| true);
+            for error in errors() {
+                let Some(handler) = error.plain_type().and_then(|id| prepared.get(&id)) else {
+                    continue;
+                };
+                let found = find(&scopes, &error).map(|found| *found.handler);
+                assert_eq!(found, Some(*handler), "{error:?} with choice {choice}");
+                hits += 1;
+            }
+        }
+        assert!(hits > 1_000, "{hits}");
+    }
+
+    #[test]
+    fn what_depends_on_more_than_the_type_is_not_prepared() {
+        let prepared = prepare(&scopes(0), |_, _| true);
+        for error in [
+            Error::from(Varied(404)),
+            Error::from(HttpError::new(404)),
+            Error::from(std::io::Error::other(Child)),
+            Error::of_kind(&kind::Kind::of::<Base>(), Undeclared),
+            Error::from("text"),
+        ] {
+            let found = error.plain_type().and_then(|id| prepared.get(&id));
+            assert_eq!(found, None, "{error:?}");
+        }
+        let of_type = |error: Error| prepared.get(&error.plain_type().unwrap()).copied();
+        assert_eq!(of_type(Error::from(Undeclared)), Some(0));
+        assert_eq!(of_type(Error::from(Child)), Some(2));
+        assert_eq!(of_type(Error::from(NotFound)), Some(8));
     }
 }

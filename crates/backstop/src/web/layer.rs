@@ -20,11 +20,12 @@ use crate::report::{Bound, Client, Scope};
 use crate::web::facts::RequestFacts;
 use crate::web::failure::Failure;
 use crate::web::function::{Boxed, Erased};
-use crate::web::handlers::Table;
+use crate::web::handlers::{Prepared, Table};
 use crate::web::methods::Methods;
 use crate::web::page::ReadyPages;
 use crate::web::respond::{
-    Question, Settled, Step, answered, at_once, failure, respond, settle, settle_from, unhandled,
+    Question, Settled, Step, answered, at_once, failure, respond, respond_to, settle, settle_from,
+    unhandled,
 };
 use crate::web::stream::{double, is_whole};
 use crate::web::switches::Switches;
@@ -77,6 +78,8 @@ pub(crate) struct Place {
     pub(crate) blueprint: Option<Arc<str>>,
     /// Innermost blueprint first, the app last.
     pub(crate) tables: Vec<Arc<Table<Handler>>>,
+    /// What is found there for most errors that have a handler.
+    pub(crate) prepared: Prepared<Handler>,
     /// In the order in which they run.
     pub(crate) before: Vec<BeforeFunction>,
     pub(crate) after: Vec<AfterFunction>,
@@ -156,7 +159,6 @@ impl Service<Request> for PlaceService {
         // What a view says about its work must not reach the next request of the thread.
         Scope::of_request(self.0.place.core.client.as_ref()).bind(PlaceFuture {
             wrapped: Arc::clone(&self.0),
-            refuses: false,
             state: State::Arrived(Some(request)),
         })
     }
@@ -165,8 +167,6 @@ impl Service<Request> for PlaceService {
 /// A request on its way: in the view, in an error handler, or in everything that surrounds them.
 pub(crate) struct PlaceFuture {
     wrapped: Arc<Wrapped>,
-    /// The blueprint does not answer the request's method.
-    refuses: bool,
     state: State,
 }
 
@@ -188,16 +188,55 @@ enum Turn {
     /// A good answer, as most are.
     Answered(Response),
     /// Something was decided.
-    Decided(Step),
-    /// Look again.
-    Again,
+    Decided(Step, Arc<RequestFacts>),
 }
 
 impl PlaceFuture {
-    /// Looks at a request and asks the view, at once: most views do not wait.
-    fn begin(&mut self, cx: &mut Context<'_>) -> Turn {
+    /// Looks at a request and asks the view, at once: most views do not wait, and most errors are
+    /// answered as soon.
+    ///
+    /// Apart from everything else, so that the processor has little to read for a request.
+    fn begin(&mut self, cx: &mut Context<'_>) -> Poll<Result<Response, Infallible>> {
         let State::Arrived(arrived) = &mut self.state else {
-            return Turn::Again;
+            return self.go_on(cx);
+        };
+        let place = &*self.wrapped.place;
+        let request = arrived.as_ref().expect(POLLED_AGAIN);
+        if place.has_hooks() || place.core.switches.trusts(request.headers()).is_err() {
+            self.surround();
+            return self.go_on(cx);
+        }
+        let facts = RequestFacts::of(request, place.core.wants_extensions);
+        // Beside the view's own code, a state or a layer of the user's is cloned here.
+        let mut view = None;
+        let mut polled = Poll::Pending;
+        let ended = panic::catch(|| {
+            polled = Pin::new(view.insert(self.wrapped.call(arrived))).poll(cx);
+        });
+        if let Err(panicked) = ended {
+            let step = respond(place, &facts, Err(panicked), cx);
+            return self.follow(step, facts, cx);
+        }
+        let Poll::Ready(Ok(response)) = &mut polled else {
+            if let Some(view) = view {
+                self.state = State::View(Catching(view), Some(facts));
+            }
+            return Poll::Pending;
+        };
+        if !is_good(response)
+            && let Some(step) = respond_to(place, &facts, response, cx)
+        {
+            return self.follow(step, facts, cx);
+        }
+        facts.recycle();
+        polled
+    }
+
+    /// Looks at a request with hooks, or to a host that may not be trusted.
+    #[inline(never)]
+    fn surround(&mut self) {
+        let State::Arrived(arrived) = &mut self.state else {
+            return;
         };
         let request = arrived.as_ref().expect(POLLED_AGAIN);
         let mut place = &self.wrapped.place;
@@ -205,45 +244,49 @@ impl PlaceFuture {
         if let Err(error) = place.core.switches.trusts(request.headers()) {
             // As an unknown address: the app's own hooks run around the refusal.
             self.state = surrounded(place.unrouted(), Err(error), facts.unrouted());
-            return Turn::Again;
+            return;
         }
         if let Some(methods) = &place.methods
             && methods.refuse(request)
         {
-            self.refuses = true;
             place = place.unrouted();
         }
-        // Beside the view's own code, a state or a layer of the user's is cloned here.
-        if place.has_hooks() {
-            let view = panic::catch(|| self.wrapped.call(arrived));
-            self.state = surrounded(place, view, facts);
-            return Turn::Again;
+        let view = panic::catch(|| self.wrapped.call(arrived));
+        self.state = surrounded(place, view, facts);
+    }
+
+    /// Goes on with a request that had to wait.
+    #[inline(never)]
+    fn go_on(&mut self, cx: &mut Context<'_>) -> Poll<Result<Response, Infallible>> {
+        match self.turn(cx) {
+            Turn::Pending => Poll::Pending,
+            Turn::Answered(response) => Poll::Ready(Ok(response)),
+            Turn::Decided(step, facts) => self.follow(step, facts, cx),
         }
-        let mut view = None;
-        let polled = panic::catch(|| Pin::new(view.insert(self.wrapped.call(arrived))).poll(cx));
-        match polled {
-            Ok(Poll::Ready(Ok(response))) if is_good(&response) => {
-                facts.recycle();
-                Turn::Answered(response)
+    }
+
+    /// Does what was decided.
+    #[inline(never)]
+    fn follow(
+        &mut self,
+        step: Step,
+        facts: Arc<RequestFacts>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Response, Infallible>> {
+        facts.recycle();
+        match step {
+            Step::Send(settled) => Poll::Ready(Ok(settled.response)),
+            Step::Ask(call, question) => {
+                self.state = State::Asking(Catching(call), Some(question));
+                self.go_on(cx)
             }
-            Ok(Poll::Ready(Ok(response))) => Turn::Decided(decided(place, facts, Ok(response), cx)),
-            Ok(Poll::Pending) => {
-                if let Some(view) = view {
-                    self.state = State::View(Catching(view), Some(facts));
-                }
-                Turn::Pending
-            }
-            Err(error) => Turn::Decided(decided(place, facts, Err(error), cx)),
         }
     }
 
     fn turn(&mut self, cx: &mut Context<'_>) -> Turn {
-        let place = match self.refuses {
-            true => self.wrapped.place.unrouted(),
-            false => &self.wrapped.place,
-        };
+        let place = &self.wrapped.place;
         match &mut self.state {
-            State::Arrived(_) => self.begin(cx),
+            State::Arrived(_) => Turn::Pending,
             State::View(view, facts) => {
                 let Poll::Ready(outcome) = Pin::new(view).poll(cx) else {
                     return Turn::Pending;
@@ -256,7 +299,7 @@ impl PlaceFuture {
                     }
                     outcome => {
                         let outcome = outcome.map(|Ok(response)| response);
-                        Turn::Decided(decided(place, facts, outcome, cx))
+                        Turn::Decided(respond(place, &facts, outcome, cx), facts)
                     }
                 }
             }
@@ -265,7 +308,8 @@ impl PlaceFuture {
                     return Turn::Pending;
                 };
                 let question = question.take().expect(POLLED_AGAIN);
-                Turn::Decided(answered(place, question, outcome, cx))
+                let facts = Arc::clone(&question.failure().request);
+                Turn::Decided(answered(place, question, outcome, cx), facts)
             }
             State::Surrounded(run) => match run.as_mut().poll(cx) {
                 Poll::Ready(response) => Turn::Answered(response),
@@ -275,26 +319,13 @@ impl PlaceFuture {
     }
 }
 
-/// A request with hooks. Apart from the others, which are most, so that they touch less code.
-#[inline(never)]
+/// A request with hooks.
 fn surrounded(
     place: &Arc<Place>,
     view: Result<RouteFuture<Infallible>, Error>,
     facts: Arc<RequestFacts>,
 ) -> State {
     State::Surrounded(Box::pin(run(Arc::clone(place), view, facts)))
-}
-
-/// What is to be done after a view has ended, not well.
-fn decided(
-    place: &Place,
-    facts: Arc<RequestFacts>,
-    outcome: Result<Response, Error>,
-    cx: &mut Context<'_>,
-) -> Step {
-    let step = respond(place, &facts, outcome, cx);
-    facts.recycle();
-    step
 }
 
 /// Why the parts of a request on its way are there.
@@ -304,17 +335,7 @@ impl Future for PlaceFuture {
     type Output = Result<Response, Infallible>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        loop {
-            match self.turn(cx) {
-                Turn::Pending => return Poll::Pending,
-                Turn::Answered(response) => return Poll::Ready(Ok(response)),
-                Turn::Decided(Step::Send(settled)) => return Poll::Ready(Ok(settled.response)),
-                Turn::Decided(Step::Ask(call, question)) => {
-                    self.state = State::Asking(Catching(call), Some(question));
-                }
-                Turn::Again => {}
-            }
-        }
+        self.begin(cx)
     }
 }
 

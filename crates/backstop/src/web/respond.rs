@@ -14,18 +14,28 @@ use axum::response::{IntoResponse, Response};
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, VARY};
 use http::{HeaderValue, StatusCode};
 
+use crate::errors::ClientDisconnected;
 use crate::panic::{self, Catching};
 use crate::web::carried::{Carried, Propagated, ready_response};
 use crate::web::facts::{REQUEST_ID, RequestFacts};
 use crate::web::failure::Failure;
 use crate::web::function::Boxed;
-use crate::web::handlers::{Found, Table, find};
+use crate::web::handlers::{Found, Prepared, Table, find, prepare};
 use crate::web::layer::{Core, Handler, Listener, Place};
 use crate::web::page::{Format, Page, ReadyPages};
 use crate::web::serve::ClientLeft;
-use crate::web::stream;
+use crate::web::stream::{self, is_whole};
 use crate::web::switches::{BareStatus, Switches};
-use crate::{Error, HttpError, log};
+use crate::{Error, HttpError, Kind, log};
+
+/// The handlers of errors whose answer is all that is made of them.
+pub(crate) fn prepared(tables: &[Arc<Table<Handler>>]) -> Prepared<Handler> {
+    let left = Kind::of::<ClientDisconnected>();
+    prepare(tables, |known, code| {
+        // What is told of although a handler answers takes the long way.
+        code.is_none_or(|code| code < 500) && !known.is_some_and(|known| known.kind().is_a(&left))
+    })
+}
 
 /// What is to be done next.
 pub(crate) enum Step {
@@ -104,45 +114,110 @@ pub(crate) fn respond(
     outcome: Result<Response, Error>,
     cx: &mut Context<'_>,
 ) -> Step {
-    let step = decide(place, facts, outcome, cx);
+    match outcome {
+        Ok(mut response) => match respond_to(place, facts, &mut response, cx) {
+            None => Step::Send(Settled::answered(response)),
+            Some(step) => step,
+        },
+        Err(error) => {
+            let raised = Some(Carried::Raised(error));
+            decide(place, facts, Response::default(), raised, cx)
+        }
+    }
+}
+
+/// The same for a view that has not panicked: what is sent replaces its response, unless there is
+/// more to do.
+///
+/// Here is what most errors come to. It is kept short and apart from everything else, because the
+/// processor has to read it anew for each of them.
+pub(crate) fn respond_to(
+    place: &Place,
+    facts: &Arc<RequestFacts>,
+    response: &mut Response,
+    cx: &mut Context<'_>,
+) -> Option<Step> {
+    match Carried::take(response) {
+        Some(Carried::Raised(error))
+            if facts.is_routed()
+                && let Some(id) = error.plain_type()
+                && let Some(handler) = place.prepared.get(&id) =>
+        {
+            let asked = failure(place, facts, error.clone());
+            match ask(handler, asked, facts, response, cx) {
+                Asked::Answered if response.extensions().is_empty() && is_whole(response) => None,
+                asked => Some(wait_prepared(place, facts, error, response, asked, cx)),
+            }
+        }
+        None if is_ready_page(place, facts, response) => {
+            let pages = &place.core.ready_pages;
+            pages.dress(response, facts.accept());
+            None
+        }
+        carried => {
+            let response = std::mem::take(response);
+            Some(decide(place, facts, response, carried, cx))
+        }
+    }
+}
+
+/// Waits for the handler of an error, or looks at what it answered.
+#[cold]
+#[inline(never)]
+fn wait_prepared(
+    place: &Place,
+    facts: &Arc<RequestFacts>,
+    error: Error,
+    response: &mut Response,
+    asked: Asked,
+    cx: &mut Context<'_>,
+) -> Step {
+    let failure = failure(place, facts, error);
+    let step = wait(place, failure, None, response, asked, cx);
     guarded(step, place, facts, cx)
 }
 
+/// Decides about the response of a view, and the error that was in it.
+#[inline(never)]
 fn decide(
     place: &Place,
     facts: &Arc<RequestFacts>,
-    outcome: Result<Response, Error>,
+    response: Response,
+    carried: Option<Carried>,
+    cx: &mut Context<'_>,
+) -> Step {
+    let step = decide_unguarded(place, facts, response, carried, cx);
+    guarded(step, place, facts, cx)
+}
+
+fn decide_unguarded(
+    place: &Place,
+    facts: &Arc<RequestFacts>,
+    mut response: Response,
+    carried: Option<Carried>,
     cx: &mut Context<'_>,
 ) -> Step {
     let mut routing = !facts.is_routed();
     let mut own = None;
-    let error = match outcome {
-        Err(error) => error,
-        Ok(mut response) => match Carried::take(&mut response) {
-            Some(Carried::Raised(error)) => error,
-            Some(Carried::PassedOn(error)) => {
-                return pass_on(place, failure(place, facts, error), cx);
-            }
-            Some(Carried::Attached(error)) => {
-                own = Some(response);
-                error
-            }
-            None => {
-                if is_ready_page(place, facts, &response) {
-                    let pages = &place.core.ready_pages;
-                    pages.dress(&mut response, facts.accept());
-                    return Step::Send(Settled::answered(response));
+    let error = match carried {
+        Some(Carried::Raised(error)) => error,
+        Some(Carried::PassedOn(error)) => {
+            return pass_on(place, failure(place, facts, error), cx);
+        }
+        Some(Carried::Attached(error)) => {
+            own = Some(std::mem::take(&mut response));
+            error
+        }
+        None => {
+            let status = response.status();
+            match bare_error(place, std::mem::take(&mut response), cx) {
+                Ok(error) => {
+                    routing |= status == StatusCode::METHOD_NOT_ALLOWED;
+                    error
                 }
-                let status = response.status();
-                match bare_error(place, response, cx) {
-                    Ok(error) => {
-                        routing |= status == StatusCode::METHOD_NOT_ALLOWED;
-                        error
-                    }
-                    Err(response) => return Step::Send(Settled::answered(response)),
-                }
+                Err(response) => return Step::Send(Settled::answered(response)),
             }
-        },
+        }
     };
     let failure_of = |error| {
         let mut failure = failure(place, facts, error);
@@ -176,15 +251,8 @@ fn decide(
             None => default_page(&failure),
         };
     };
-    let error = failure.error.clone();
-    let is_noteworthy = is_noteworthy(&failure);
-    match ask(handler, failure, facts, cx) {
-        // Nearly every answer of a handler. Nobody needs the failure any more.
-        Asked::Ready(Ok(response)) if response.extensions().is_empty() && !is_noteworthy => {
-            Step::Send(Settled::answered(response))
-        }
-        asked => wait(place, failure_of(error), None, asked, cx),
-    }
+    let asked = ask(handler, failure.clone(), facts, &mut response, cx);
+    wait(place, failure, None, &mut response, asked, cx)
 }
 
 /// Goes on with what a handler made of an error after it had to wait.
@@ -195,9 +263,7 @@ pub(crate) fn answered(
     cx: &mut Context<'_>,
 ) -> Step {
     let facts = Arc::clone(&question.failure.request);
-    let step = guarded(conclude(place, question, outcome, cx), place, &facts, cx);
-    facts.recycle();
-    step
+    guarded(conclude(place, question, outcome, cx), place, &facts, cx)
 }
 
 fn conclude(
@@ -279,23 +345,35 @@ pub(crate) fn failure(place: &Place, facts: &Arc<RequestFacts>, error: Error) ->
 
 /// What came of asking a handler.
 enum Asked {
-    /// It was ready at once, as most are, or it panicked.
-    Ready(Result<Response, Error>),
+    /// It was ready at once, as most are.
+    Answered,
+    Panicked(Error),
     Waits(Boxed<Response>),
 }
 
-/// Asks a handler.
-fn ask(handler: &Handler, failure: Failure, facts: &RequestFacts, cx: &mut Context<'_>) -> Asked {
+/// Asks a handler. Its answer takes the place of `answer`.
+fn ask(
+    handler: &Handler,
+    failure: Failure,
+    facts: &RequestFacts,
+    answer: &mut Response,
+    cx: &mut Context<'_>,
+) -> Asked {
     log::answering(&failure, &handler.on);
     let polled = panic::catch(|| {
         let mut call = handler.function.call(failure, facts);
-        let poll = call.as_mut().poll(cx);
-        (call, poll)
+        match call.as_mut().poll(cx) {
+            Poll::Ready(response) => {
+                *answer = response;
+                None
+            }
+            Poll::Pending => Some(call),
+        }
     });
     match polled {
-        Ok((call, Poll::Pending)) => Asked::Waits(call),
-        Ok((_, Poll::Ready(response))) => Asked::Ready(Ok(response)),
-        Err(error) => Asked::Ready(Err(error)),
+        Ok(None) => Asked::Answered,
+        Ok(Some(call)) => Asked::Waits(call),
+        Err(error) => Asked::Panicked(error),
     }
 }
 
@@ -304,12 +382,15 @@ fn wait(
     place: &Place,
     failure: Failure,
     wrapped: Option<Failure>,
+    answer: &mut Response,
     asked: Asked,
     cx: &mut Context<'_>,
 ) -> Step {
+    let question = Question { failure, wrapped };
     match asked {
-        Asked::Ready(outcome) => conclude(place, Question { failure, wrapped }, outcome, cx),
-        Asked::Waits(call) => Step::Ask(call, Question { failure, wrapped }),
+        Asked::Answered => conclude(place, question, Ok(std::mem::take(answer)), cx),
+        Asked::Panicked(error) => conclude(place, question, Err(error), cx),
+        Asked::Waits(call) => Step::Ask(call, question),
     }
 }
 
@@ -371,7 +452,7 @@ fn is_plain(place: &Place, error: &Error) -> bool {
 #[inline]
 fn guarded(step: Step, place: &Place, facts: &Arc<RequestFacts>, cx: &mut Context<'_>) -> Step {
     match step {
-        Step::Send(settled) if !stream::is_whole(&settled.response) => {
+        Step::Send(settled) if !is_whole(&settled.response) => {
             Step::Send(settled.guarded(place, facts, cx))
         }
         step => step,
@@ -514,8 +595,9 @@ pub(crate) fn unhandled(place: &Place, failure: Failure, cx: &mut Context<'_>) -
     };
     match find(tables, &wrapped.error) {
         Some(Found { handler, .. }) => {
-            let asked = ask(handler, wrapped.clone(), &failure.request, cx);
-            wait(place, failure, Some(wrapped), asked, cx)
+            let mut answer = Response::default();
+            let asked = ask(handler, wrapped.clone(), &failure.request, &mut answer, cx);
+            wait(place, failure, Some(wrapped), &mut answer, asked, cx)
         }
         None => sent_500(page(&wrapped, true), failure),
     }
@@ -566,11 +648,6 @@ fn note_server_error(failure: &Failure) -> bool {
     call(&failure.core.reporters, failure);
     log::unhandled(failure);
     true
-}
-
-/// Tells whether an error is told of although a handler answers it.
-fn is_noteworthy(failure: &Failure) -> bool {
-    failure.error.panic().is_some() || is_server_error(failure)
 }
 
 /// Tells whether an HTTP error is one that is logged and reported.
