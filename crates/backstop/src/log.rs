@@ -221,7 +221,16 @@ pub(crate) fn escaped(failure: &Failure) {
 }
 
 /// Records, for developers, which handler is asked.
+#[inline]
 pub(crate) fn answering(failure: &Failure, on: &str) {
+    if tracing::Level::DEBUG <= tracing::level_filters::LevelFilter::current() {
+        record_answering(failure, on);
+    }
+}
+
+#[cold]
+#[inline(never)]
+fn record_answering(failure: &Failure, on: &str) {
     tracing::debug!(
         target: "backstop",
         error_kind = failure.error().kind_name(),

@@ -12,8 +12,9 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use axum::Router;
+use axum::body::{Body, Bytes};
 use axum::extract::Request;
-use axum::http::{HeaderMap, Method, StatusCode, Uri, header};
+use axum::http::{HeaderMap, HeaderValue, Method, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::future::RouteFuture;
 use axum::routing::{Route, get};
@@ -23,6 +24,7 @@ use tower::{Layer, Service};
 
 // Below 500: from there on errors are also logged and reported, which is measured for itself.
 http_error!(pub struct OutOfStock(409, "Out of stock."));
+http_error!(pub struct OutOfStockNow(409, "Out of stock."));
 
 #[derive(Debug)]
 pub(crate) struct Full;
@@ -59,6 +61,22 @@ pub(crate) fn plain() -> Router {
     Router::new()
         .route("/", get(|| async { "hello" }))
         .route("/full", get(|| async { Err::<&str, Full>(Full) }))
+        .route("/full/now", get(|| async { Err::<&str, Full>(Full) }))
+}
+
+/// The least that an answer with our page takes: nobody looks at the request, and everything is
+/// there before.
+pub(crate) fn plain_with_fixed_page() -> Router {
+    async fn page() -> Response {
+        let mut response = Response::new(Body::from(Bytes::from_static(PAGE.as_bytes())));
+        *response.status_mut() = StatusCode::NOT_FOUND;
+        let headers = response.headers_mut();
+        let html = HeaderValue::from_static("text/html; charset=utf-8");
+        headers.insert(header::CONTENT_TYPE, html);
+        headers.insert(header::VARY, HeaderValue::from_static("accept"));
+        response
+    }
+    plain().fallback(page)
 }
 
 /// What a user of plain axum writes for the same 404: a page by `Accept`, which caches keep apart.
@@ -104,6 +122,9 @@ pub(crate) fn with_backstop() -> Router {
     async fn full() -> Result<&'static str> {
         Err(OutOfStock)?
     }
+    async fn full_now() -> Result<&'static str> {
+        Err(OutOfStockNow)?
+    }
     async fn broken() -> Result<&'static str> {
         Err(Full)?
     }
@@ -112,12 +133,15 @@ pub(crate) fn with_backstop() -> Router {
     let router = Router::new()
         .route("/", get(|| async { "hello" }))
         .route("/full", get(full))
+        .route("/full/now", get(full_now))
         .route("/broken", get(broken));
     App::new(router)
         // The answer of the hand-written one, so that only the way to it differs.
         .error_handler_for(|_: Caught<OutOfStock>| async {
             (StatusCode::CONFLICT, "409: Out of stock.")
         })
+        // The same without a future.
+        .error_handler_for(|_: Caught<OutOfStockNow>| (StatusCode::CONFLICT, "409: Out of stock."))
         .init(&tracker)
         .into_router()
         .expect("nothing is refused")

@@ -51,10 +51,11 @@ fn quartiles(mut values: Vec<f64>) -> [f64; 3] {
 /// Compares all applications that are wanted; of a single one, answers a few requests, so that a
 /// profiler sees nothing else.
 pub(crate) fn all(wanted: &Wanted) -> io::Result<()> {
-    for path in ["/", "/none", "/full"] {
+    for path in ["/", "/none", "/full", "/full/now"] {
         let mut routers = vec![
             ("axum", apps::plain()),
             ("axum again", apps::plain()),
+            ("fixed page", apps::plain_with_fixed_page()),
             ("page by hand", apps::plain_with_page()),
             ("empty layer", apps::in_a_layer()),
             ("layer with head", apps::in_a_layer_with_the_head()),
@@ -101,7 +102,7 @@ fn compare(path: &'static str, routers: &mut [(&'static str, Router)]) {
         let [lower, median, upper] = quartiles(more.collect());
         let [_, spent, _] = quartiles(all[number].clone());
         println!(
-            "{path:<6} {name:<16} {spent:>7.1} ns   {median:>+7.1} ns ({lower:+.1} to {upper:+.1})"
+            "{path:<9} {name:<16} {spent:>7.1} ns   {median:>+7.1} ns ({lower:+.1} to {upper:+.1})"
         );
     }
 }

@@ -171,7 +171,7 @@ fn compare(
     let quartile = |number: usize| ratios[ratios.len() * number / 4];
     let target = target.map_or_else(String::new, |target| format!(", target {target:.2}"));
     println!(
-        "{path:<6} {:<15} {:>6.2} µs   {:<15} {:>6.2} µs   ratio {:.3} ({:.3} to {:.3}{target})",
+        "{path:<9} {:<15} {:>6.2} µs   {:<15} {:>6.2} µs   ratio {:.3} ({:.3} to {:.3}{target})",
         first.name,
         median(pairs.0) as f64 / 1000.0,
         second.name,
@@ -261,6 +261,7 @@ fn main() -> io::Result<()> {
     let start = |name, router| Server::start(runtime, name, router);
     let axum = &mut start("axum", apps::plain())?;
     let again = &mut start("axum again", apps::plain())?;
+    let fixed = &mut start("fixed page", apps::plain_with_fixed_page())?;
     let page = &mut start("page by hand", apps::plain_with_page())?;
     let layer = &mut start("empty layer", apps::in_a_layer())?;
     let head = &mut start("layer with head", apps::in_a_layer_with_the_head())?;
@@ -277,12 +278,14 @@ fn main() -> io::Result<()> {
     row("/", axum, head, None)?;
     row("/", axum, ours, Some(1.03))?;
     row("/", head, ours, None)?;
+    row("/none", axum, fixed, None)?;
     row("/none", axum, page, None)?;
     row("/none", axum, ours, Some(1.10))?;
     row("/none", page, ours, Some(1.10))?;
     row("/full", axum, head, None)?;
     row("/full", axum, ours, Some(1.10))?;
     row("/full", head, ours, None)?;
+    row("/full/now", axum, ours, Some(1.10))?;
     if !wanted.has("/broken", &[ours.name]) {
         return Ok(());
     }

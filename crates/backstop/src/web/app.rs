@@ -17,7 +17,6 @@ use crate::web::function::{AfterHook, BeforeHook, ErrorHandler};
 use crate::web::handlers::Table;
 use crate::web::layer::{Core, Handler, Listener, Place, PlaceLayer};
 use crate::web::methods::Methods;
-use crate::web::page::ReadyPages;
 use crate::web::respond::{prepared, ready_codes};
 use crate::web::scope::{Code, Hooks, Pending, Scope, SetupError, TeardownOutcome};
 use crate::web::switches::Switches;
@@ -557,7 +556,6 @@ impl App {
         let app_table = Arc::new(finish(app_scope.table));
         let core = Arc::new(Core {
             ready_codes: ready_codes(&switches, templates.is_some(), &app_table),
-            ready_pages: ReadyPages::new(switches.negotiates),
             switches,
             listeners: self.listeners.clone(),
             reporters: self.reporters.clone(),

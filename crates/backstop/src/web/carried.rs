@@ -5,6 +5,7 @@
 
 use std::cell::Cell;
 
+use axum::body::Body;
 use axum::response::{IntoResponse, Response};
 use http::Extensions;
 
@@ -43,6 +44,7 @@ impl Slot {
 
 impl Carried {
     /// Takes out what a response carries.
+    #[inline]
     pub(crate) fn take(response: &mut Response) -> Option<Self> {
         let extensions = response.extensions_mut();
         if extensions.is_empty() {
@@ -66,14 +68,15 @@ impl Carried {
             .ok()
             .flatten()
             .unwrap_or_default();
-        let mut response = Response::default();
-        *response.status_mut() = self.error().status();
+        let status = self.error().status();
         match Slot::of(&mut extensions) {
             Some(slot) => slot.0 = Some(self),
             None => _ = extensions.insert(Slot(Some(self))),
         }
-        *response.extensions_mut() = extensions;
-        response
+        let (mut head, body) = Response::<Body>::default().into_parts();
+        head.status = status;
+        head.extensions = extensions;
+        Response::from_parts(head, body)
     }
 
     fn error(&self) -> &Error {

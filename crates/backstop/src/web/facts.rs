@@ -280,14 +280,15 @@ impl RequestFacts {
             .filter_map(move |(name, value, _)| (name == wanted).then_some(value))
     }
 
-    /// What forms of an answer the client likes.
-    pub(crate) fn accept(&self) -> impl Iterator<Item = &[u8]> {
-        self.header(&ACCEPT)
-    }
-
-    /// The form of an error page that the client likes best.
-    pub(crate) fn format(&self) -> Format {
-        format_of(self.accept())
+    /// The form of an error page: what the client likes best, or HTML.
+    pub(crate) fn format_of_page(&self, negotiates: bool) -> Format {
+        let mut accept = self.header(&ACCEPT);
+        match (accept.next(), accept.next()) {
+            // As programs say it that are no browsers, and as it is said by saying nothing.
+            (Some(b"*/*") | None, None) => Format::Html,
+            _ if negotiates => format_of(self.header(&ACCEPT)),
+            _ => Format::Html,
+        }
     }
 
     /// The request's id: the one that came with it, else a new one.

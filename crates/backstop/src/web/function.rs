@@ -14,6 +14,15 @@ use crate::web::failure::Failure;
 
 pub(crate) type Boxed<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
+/// What a called error handler is: done, where nothing in it waits. Opaque.
+#[doc(hidden)]
+pub enum Called {
+    #[doc(hidden)]
+    Ready(Response),
+    #[doc(hidden)]
+    Waits(Pin<Box<dyn Future<Output = Response> + Send>>),
+}
+
 /// A function that answers an error.
 ///
 /// Its first argument is [`Caught`](crate::Caught) or [`Exact`](crate::Exact) and says what it
@@ -33,7 +42,7 @@ pub trait ErrorHandler<M, S>: Clone + Send + Sync + 'static {
     fn selector() -> Select;
 
     #[doc(hidden)]
-    fn call(self, failure: Failure, head: Head<'_>, state: S) -> Boxed<Response>;
+    fn call(self, failure: Failure, head: Head<'_>, state: S) -> Called;
 }
 
 /// A function that runs before each request.
@@ -146,9 +155,9 @@ macro_rules! functions {
             }
 
             #[allow(non_snake_case, unused_mut, unused_variables, clippy::let_unit_value, reason = "no extractors is a case as well")]
-            fn call(self, failure: Failure, head: Head<'_>, state: S) -> Boxed<Response> {
+            fn call(self, failure: Failure, head: Head<'_>, state: S) -> Called {
                 let mut parts = functions!(@parts head $($name)*);
-                Box::pin(async move {
+                Called::Waits(Box::pin(async move {
                     $(
                         let $name = match $name::from_request_parts(&mut parts, &state).await {
                             Ok(value) => value,
@@ -156,7 +165,7 @@ macro_rules! functions {
                         };
                     )*
                     self(C::from_failure(failure), $($name,)*).await.into_response()
-                })
+                }))
             }
         }
 
@@ -175,17 +184,8 @@ macro_rules! functions {
             }
 
             #[allow(non_snake_case, unused_mut, unused_variables, clippy::let_unit_value, reason = "no extractors is a case as well")]
-            fn call(self, failure: Failure, head: Head<'_>, state: S) -> Boxed<Response> {
-                let mut parts = functions!(@parts head $($name)*);
-                Box::pin(async move {
-                    $(
-                        let $name = match $name::from_request_parts(&mut parts, &state).await {
-                            Ok(value) => value,
-                            Err(rejection) => return rejected(rejection).into_response(),
-                        };
-                    )*
-                    self(C::from_failure(failure), $($name,)*).into_response()
-                })
+            fn call(self, failure: Failure, head: Head<'_>, state: S) -> Called {
+                functions!(@sync self, failure, head, state, C $($name)*)
             }
         }
 
@@ -275,6 +275,22 @@ macro_rules! functions {
             }
         }
     };
+    (@sync $self:ident, $failure:ident, $head:ident, $state:ident, $caught:ident) => {
+        Called::Ready($self($caught::from_failure($failure)).into_response())
+    };
+    (@sync $self:ident, $failure:ident, $head:ident, $state:ident, $caught:ident $($name:ident)+) => {{
+        let mut parts = $head.0.parts();
+        // Extractors are asynchronous.
+        Called::Waits(Box::pin(async move {
+            $(
+                let $name = match $name::from_request_parts(&mut parts, &$state).await {
+                    Ok(value) => value,
+                    Err(rejection) => return rejected(rejection).into_response(),
+                };
+            )+
+            $self($caught::from_failure($failure), $($name,)+).into_response()
+        }))
+    }};
     (@parts $head:ident) => { () };
     (@parts $head:ident $($name:ident)+) => { $head.0.parts() };
     (@any) => { false };
@@ -294,7 +310,12 @@ pub(crate) struct Erased<S, A, R> {
     call: Call<S, A, R>,
 }
 
-type Call<S, A, R> = Arc<dyn Fn(A, Head<'_>, S) -> Boxed<R> + Send + Sync>;
+/// An error handler, a before hook and an after hook that still wait for their state.
+pub(crate) type ErrorFunction<S> = Erased<S, Failure, Called>;
+pub(crate) type BeforeFunction<S> = Erased<S, (), Boxed<Result<Option<Response>, Error>>>;
+pub(crate) type AfterFunction<S> = Erased<S, Response, Boxed<Result<Response, Error>>>;
+
+type Call<S, A, R> = Arc<dyn Fn(A, Head<'_>, S) -> R + Send + Sync>;
 
 impl<S, A, R> Clone for Erased<S, A, R> {
     fn clone(&self) -> Self {
@@ -305,7 +326,7 @@ impl<S, A, R> Clone for Erased<S, A, R> {
 }
 
 impl<S: Clone + Send + Sync + 'static, A: 'static, R: 'static> Erased<S, A, R> {
-    pub(crate) fn new(call: impl Fn(A, Head<'_>, S) -> Boxed<R> + Send + Sync + 'static) -> Self {
+    pub(crate) fn new(call: impl Fn(A, Head<'_>, S) -> R + Send + Sync + 'static) -> Self {
         Self {
             call: Arc::new(call),
         }
@@ -323,7 +344,7 @@ impl<S: Clone + Send + Sync + 'static, A: 'static, R: 'static> Erased<S, A, R> {
 
 impl<A, R> Erased<(), A, R> {
     /// Calls the function; the request is copied only for one that has extractors.
-    pub(crate) fn call(&self, argument: A, request: &RequestFacts) -> Boxed<R> {
+    pub(crate) fn call(&self, argument: A, request: &RequestFacts) -> R {
         (self.call)(argument, Head(request), ())
     }
 }

@@ -19,10 +19,9 @@ use crate::panic::{self, Catching};
 use crate::report::{Bound, Client, Scope};
 use crate::web::facts::RequestFacts;
 use crate::web::failure::Failure;
-use crate::web::function::{Boxed, Erased};
+use crate::web::function::{AfterFunction, BeforeFunction, Boxed, ErrorFunction};
 use crate::web::handlers::{Prepared, Table};
 use crate::web::methods::Methods;
-use crate::web::page::ReadyPages;
 use crate::web::respond::{
     Question, Settled, Step, answered, at_once, failure, respond, respond_to, settle, settle_from,
     unhandled,
@@ -32,16 +31,13 @@ use crate::web::switches::Switches;
 use crate::web::template::Templates;
 use crate::{Error, log};
 
-pub(crate) type ErrorFunction = Erased<(), Failure, Response>;
-pub(crate) type BeforeFunction = Erased<(), (), Result<Option<Response>, Error>>;
-pub(crate) type AfterFunction = Erased<(), Response, Result<Response, Error>>;
 pub(crate) type TeardownFunction = Arc<dyn Fn(Option<&Failure>) -> Result<(), Error> + Send + Sync>;
 pub(crate) type Listener = Arc<dyn Fn(&Failure) + Send + Sync>;
 
 /// A registered handler with what it says about itself.
 #[derive(Clone)]
 pub(crate) struct Handler {
-    pub(crate) function: ErrorFunction,
+    pub(crate) function: ErrorFunction<()>,
     pub(crate) on: Arc<str>,
 }
 
@@ -60,7 +56,6 @@ pub(crate) struct Core {
     pub(crate) templates: Option<Templates>,
     /// The codes of routing errors that get their default page in any case.
     pub(crate) ready_codes: Vec<u16>,
-    pub(crate) ready_pages: ReadyPages,
 }
 
 impl std::fmt::Debug for Core {
@@ -81,8 +76,8 @@ pub(crate) struct Place {
     /// What is found there for most errors that have a handler.
     pub(crate) prepared: Prepared<Handler>,
     /// In the order in which they run.
-    pub(crate) before: Vec<BeforeFunction>,
-    pub(crate) after: Vec<AfterFunction>,
+    pub(crate) before: Vec<BeforeFunction<()>>,
+    pub(crate) after: Vec<AfterFunction<()>>,
     pub(crate) teardown: Vec<TeardownFunction>,
     /// The app around a blueprint.
     pub(crate) app: Option<Arc<Place>>,
@@ -343,6 +338,16 @@ impl Drop for PlaceFuture {
     /// A request that is dropped before its answer: the client left, or a layer around the router
     /// gave up.
     fn drop(&mut self) {
+        if !matches!(self.state, State::Arrived(None)) {
+            self.leave();
+        }
+    }
+}
+
+impl PlaceFuture {
+    #[cold]
+    #[inline(never)]
+    fn leave(&self) {
         match &self.state {
             State::Arrived(Some(request)) => log::abandoned(&RequestFacts::of(request, false)),
             State::View(_, Some(facts)) => log::abandoned(facts),

@@ -1,11 +1,12 @@
 //! Default pages: HTML, problem+json or text.
 
 use std::borrow::Cow;
+use std::sync::LazyLock;
 
 use axum::body::{Body, Bytes};
 use axum::response::Response;
 use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE, VARY};
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, StatusCode};
 
 use crate::HttpError;
 
@@ -118,61 +119,50 @@ fn quality_of(parameters: &str) -> f32 {
 /// More ranges than this are not read; browsers send fewer than ten.
 const RANGES_MAX: usize = 32;
 
+/// The codes that routing makes.
+pub(crate) const ROUTING_CODES: [u16; 2] = [404, 405];
+
 /// The default pages of routing errors, where nothing but the form depends on the request.
-#[derive(Debug)]
-pub(crate) struct ReadyPages {
-    pages: [[Bytes; 3]; 2],
-    /// The form is chosen by `Accept`.
-    negotiates: bool,
-}
+static ROUTING_PAGES: LazyLock<[[String; 3]; 2]> = LazyLock::new(|| {
+    ROUTING_CODES.map(|code| {
+        [Format::Html, Format::Problem, Format::Text].map(|format| {
+            let error = &HttpError::new(code);
+            let page = Page {
+                error,
+                format,
+                request_id: None,
+                with_detail: false,
+            };
+            page.body()
+        })
+    })
+});
 
-impl ReadyPages {
-    /// The codes that routing makes.
-    pub(crate) const CODES: [u16; 2] = [404, 405];
-
-    pub(crate) fn new(negotiates: bool) -> Self {
-        let pages = Self::CODES.map(|code| {
-            [Format::Html, Format::Problem, Format::Text].map(|format| {
-                let error = &HttpError::new(code);
-                let page = Page {
-                    error,
-                    format,
-                    request_id: None,
-                    with_detail: false,
-                };
-                Bytes::from(page.body())
-            })
-        });
-        Self { pages, negotiates }
-    }
-
-    /// Makes the page of a response that has no body, in a form that the client likes.
-    pub(crate) fn dress<'a>(
-        &self,
-        response: &mut Response,
-        accept: impl Iterator<Item = &'a [u8]>,
-    ) {
-        let code = response.status().as_u16();
-        let Some(number) = Self::CODES.iter().position(|known| *known == code) else {
-            return;
-        };
-        let format = match self.negotiates {
-            true => format_of(accept),
-            false => Format::Html,
-        };
-        let page = self.pages[number][match format {
-            Format::Html => 0,
-            Format::Problem => 1,
-            Format::Text => 2,
-        }]
-        .clone();
-        *response.body_mut() = Body::from(page);
-        let headers = response.headers_mut();
-        headers.remove(CONTENT_LENGTH);
-        headers.insert(CONTENT_TYPE, format.content_type());
-        if self.negotiates {
-            // A cache must not give the page of one client to another.
-            headers.append(VARY, HeaderValue::from_static("accept"));
+/// Makes the page of a routing error's response, which has no body.
+#[inline(never)]
+pub(crate) fn dress(response: &mut Response, format: Format, negotiates: bool) {
+    let [not_found, not_allowed] = &*ROUTING_PAGES;
+    let pages = match response.status() {
+        StatusCode::METHOD_NOT_ALLOWED => not_allowed,
+        _ => not_found,
+    };
+    let page: &'static str = match format {
+        Format::Html => &pages[0],
+        Format::Problem => &pages[1],
+        Format::Text => &pages[2],
+    };
+    *response.body_mut() = Body::from(Bytes::from_static(page.as_bytes()));
+    let headers = response.headers_mut();
+    // Nearly always there is no other: then one function does for both.
+    let is_first = headers.is_empty();
+    headers.remove(CONTENT_LENGTH);
+    headers.insert(CONTENT_TYPE, format.content_type());
+    if negotiates {
+        // A cache must not give the page of one client to another.
+        let accept = HeaderValue::from_static("accept");
+        match is_first {
+            true => _ = headers.insert(VARY, accept),
+            false => _ = headers.append(VARY, accept),
         }
     }
 }

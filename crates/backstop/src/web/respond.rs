@@ -19,10 +19,10 @@ use crate::panic::{self, Catching};
 use crate::web::carried::{Carried, Propagated, ready_response};
 use crate::web::facts::{REQUEST_ID, RequestFacts};
 use crate::web::failure::Failure;
-use crate::web::function::Boxed;
+use crate::web::function::{Boxed, Called};
 use crate::web::handlers::{Found, Prepared, Table, find, prepare};
 use crate::web::layer::{Core, Handler, Listener, Place};
-use crate::web::page::{Format, Page, ReadyPages};
+use crate::web::page::{Format, Page, ROUTING_CODES, dress};
 use crate::web::serve::ClientLeft;
 use crate::web::stream::{self, is_whole};
 use crate::web::switches::{BareStatus, Switches};
@@ -150,8 +150,8 @@ pub(crate) fn respond_to(
             }
         }
         None if is_ready_page(place, facts, response) => {
-            let pages = &place.core.ready_pages;
-            pages.dress(response, facts.accept());
+            let negotiates = place.core.switches.negotiates;
+            dress(response, facts.format_of_page(negotiates), negotiates);
             None
         }
         carried => {
@@ -334,6 +334,7 @@ pub(crate) async fn at_once<T>(run: impl FnOnce(&mut Context<'_>) -> T) -> T {
     .await
 }
 
+#[inline]
 pub(crate) fn failure(place: &Place, facts: &Arc<RequestFacts>, error: Error) -> Failure {
     Failure {
         error,
@@ -361,14 +362,14 @@ fn ask(
 ) -> Asked {
     log::answering(&failure, &handler.on);
     let polled = panic::catch(|| {
-        let mut call = handler.function.call(failure, facts);
-        match call.as_mut().poll(cx) {
-            Poll::Ready(response) => {
-                *answer = response;
-                None
-            }
-            Poll::Pending => Some(call),
-        }
+        *answer = match handler.function.call(failure, facts) {
+            Called::Ready(response) => response,
+            Called::Waits(mut call) => match call.as_mut().poll(cx) {
+                Poll::Ready(response) => response,
+                Poll::Pending => return Some(call),
+            },
+        };
+        None
     });
     match polled {
         Ok(None) => Asked::Answered,
@@ -520,7 +521,7 @@ pub(crate) fn ready_codes(
         let error = Error::from(HttpError::new(*code));
         !switches.traps(&error) && find(std::slice::from_ref(app), &error).is_none()
     };
-    ReadyPages::CODES.into_iter().filter(is_ready).collect()
+    ROUTING_CODES.into_iter().filter(is_ready).collect()
 }
 
 /// A response without an error that counts as one; any other is given back.
@@ -673,11 +674,7 @@ fn page(failure: &Failure, noted: bool) -> Response {
     let mut response = ready_response(error).unwrap_or_else(|| {
         let page = Page {
             error,
-            format: if core.switches.negotiates {
-                failure.request.format()
-            } else {
-                Format::Html
-            },
+            format: failure.request.format_of_page(core.switches.negotiates),
             request_id: noted.then(|| failure.request_id()),
             with_detail: core.switches.debug,
         };

@@ -3,13 +3,14 @@
 use std::fmt;
 use std::sync::Arc;
 
-use axum::response::Response;
 use http::StatusCode;
 
 use crate::http_error::{CODE_MAX, CODE_MIN};
 use crate::io::is_family;
 use crate::web::failure::Failure;
-use crate::web::function::{AfterHook, BeforeHook, Erased, ErrorHandler, Head};
+use crate::web::function::{
+    AfterFunction, AfterHook, BeforeFunction, BeforeHook, Erased, ErrorFunction, ErrorHandler, Head,
+};
 use crate::web::handlers::{On, Table};
 use crate::web::layer::TeardownFunction;
 use crate::{Error, Kind};
@@ -27,14 +28,14 @@ pub(crate) struct Scope<S> {
 }
 
 pub(crate) struct Hooks<S> {
-    pub(crate) before: Vec<Erased<S, (), Result<Option<Response>, Error>>>,
-    pub(crate) after: Vec<Erased<S, Response, Result<Response, Error>>>,
+    pub(crate) before: Vec<BeforeFunction<S>>,
+    pub(crate) after: Vec<AfterFunction<S>>,
     pub(crate) teardown: Vec<TeardownFunction>,
 }
 
 /// A registered handler, still waiting for the state.
 pub(crate) struct Pending<S> {
-    pub(crate) function: Erased<S, Failure, Response>,
+    pub(crate) function: ErrorFunction<S>,
     pub(crate) on: Arc<str>,
 }
 
