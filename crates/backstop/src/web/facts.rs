@@ -118,7 +118,7 @@ impl RequestFacts {
         let extensions = request.extensions();
         // Nearly all requests have the method of the one before.
         if self.method != *request.method() {
-            self.method = request.method().clone();
+            self.take_method(request.method());
         }
         self.version = request.version();
         if let Some(route) = extensions.get::<MatchedPath>() {
@@ -145,11 +145,21 @@ impl RequestFacts {
             .get::<ConnectInfo<SocketAddr>>()
             .map(|ConnectInfo(address)| address.ip());
         if !request.body().is_end_stream() {
-            self.departure = extensions.get::<Departure>().cloned();
+            self.take_departure(request);
         }
         if with_extensions {
             self.extensions = Some(extensions.clone());
         }
+    }
+
+    #[inline(never)]
+    fn take_method(&mut self, method: &Method) {
+        self.method = method.clone();
+    }
+
+    #[inline(never)]
+    fn take_departure(&mut self, request: &Request) {
+        self.departure = request.extensions().get::<Departure>().cloned();
     }
 
     /// Keeps the memory for a later request, unless somebody still looks at this one.
@@ -346,7 +356,13 @@ fn spare() -> Arc<RequestFacts> {
         .try_with(|spare| spare.try_borrow_mut().ok()?.pop())
         .ok()
         .flatten()
-        .unwrap_or_default()
+        .unwrap_or_else(fresh)
+}
+
+#[cold]
+#[inline(never)]
+fn fresh() -> Arc<RequestFacts> {
+    Arc::default()
 }
 
 /// The header that carries the id of a request.
