@@ -247,4 +247,10 @@ mod tests {
         other[9] ^= 1;
         assert_ne!(Codec::sum(id, &packed.bytes), Codec::sum(id, &other));
     }
+
+    #[test]
+    fn the_checksum_is_the_one_of_zip_over_id_and_body() {
+        let id = EventId::from_bytes(std::array::from_fn(|place| place as u8));
+        assert_eq!(Codec::sum(id, b"packed"), 0x8ca2_9465);
+    }
 }

@@ -299,6 +299,44 @@ fn the_envelopes_id_wins_and_unknown_items_do_no_harm() {
 }
 
 #[test]
+fn bodies_one_after_another_have_nothing_of_each_other() {
+    let ingest = Ingest::start();
+    let headers = [("Content-Encoding", "gzip")];
+    let body = |id: &str, text: &str| {
+        let item = json!({"event_id": id, "message": text}).to_string();
+        let length = item.len();
+        let text = format!("{{}}\n{{\"type\":\"event\",\"length\":{length}}}\n{item}\n");
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gzip.write_all(text.as_bytes()).unwrap();
+        gzip.finish().unwrap()
+    };
+    // Long and short in turn, and broken ones between, on every thread of the server.
+    let sent: Vec<(String, String)> = (0..60)
+        .map(|n| {
+            let letter = char::from(b'a' + n % 26).to_string();
+            (
+                format!("{:032x}", n + 1),
+                letter.repeat(1 + usize::from(n % 7) * 900),
+            )
+        })
+        .collect();
+    for (id, text) in &sent {
+        let mut broken = body(id, &"secret ".repeat(500));
+        let middle = broken.len() / 2;
+        broken[middle] ^= 0x55;
+        broken.truncate(broken.len() - 9);
+        assert_eq!(ingest.post("envelope/", &headers, &broken).status, 400);
+        assert_eq!(
+            ingest.post("envelope/", &headers, &body(id, text)).status,
+            200
+        );
+    }
+    for (id, text) in &sent {
+        assert_eq!(ingest.event(id)["logentry"]["formatted"], *text);
+    }
+}
+
+#[test]
 fn nonsense_gets_a_clear_answer_and_an_outcome() {
     let ingest = Ingest::start();
     let check =

@@ -1,11 +1,14 @@
 //! The tracker through its public doors.
 
 mod accounts;
+mod alerts;
 mod api;
+mod bench;
 mod cli;
 mod damage;
 mod faults;
 mod grouping;
+mod ids;
 mod ingest;
 mod kill;
 mod merge;
@@ -15,3 +18,5 @@ mod scratch;
 mod sdk_corpus;
 mod server;
 mod store;
+mod tags;
+mod upkeep;
