@@ -73,7 +73,7 @@ impl Options {
         let number = |name, default| value(name).map_or(default, |text| text.parse().expect(name));
         Options {
             server: value("--server"),
-            seconds: number("--seconds", 6),
+            seconds: number("--seconds", 6).max(1),
             connections: number("--connections", 64) as usize,
             bytes: number("--bytes", 27_000) as usize,
             alone: arguments.iter().any(|argument| argument == "--alone"),

@@ -466,6 +466,7 @@ pub(crate) fn short_name(path: &'static str) -> Cow<'static, str> {
 /// A handler for a parent then takes the type as well; the nearest parent wins.
 /// With `code = function` every value has its own status code, which suits an `enum`: the enum
 /// is the parent, its variants are the children.
+/// The function is called once for each error, when it becomes an [`Error`](crate::Error).
 ///
 /// # Example
 ///

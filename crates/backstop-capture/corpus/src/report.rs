@@ -106,6 +106,8 @@ fn build(root: &Path, kind: &Build, witness: bool) -> PathBuf {
     command
         .args(["rustc", "--quiet", "--bin", "corpus", "--profile", kind.profile])
         .current_dir(root)
+        // As an application is built: without the flags of this repository.
+        .env("RUSTFLAGS", "")
         .env("CARGO_TARGET_DIR", &target);
     if witness {
         command.args(["--features", "witness"]);

@@ -20,6 +20,7 @@ use super::event::{Batch, EVENT_BYTES_MAX};
 use super::normalise::Arrival;
 use super::outcome::Fate;
 use super::refusal::Refusal;
+use super::symbolicate::may_need_maps;
 use super::{Ingest, auth, monitor, new_event_id};
 use crate::record::{Feedback, NewAttachment, Record, SessionCounts, SessionStatus, SessionUpdate};
 
@@ -101,7 +102,7 @@ async fn receive(
                 .await?
         }
     };
-    let batch = if held.bytes.len() <= INLINE_BYTES_MAX {
+    let batch = if held.bytes.len() <= INLINE_BYTES_MAX && !may_need_maps(&held.bytes) {
         let batch = ingest.read_items(&caller, &header, &held)?;
         body::reuse(held);
         batch

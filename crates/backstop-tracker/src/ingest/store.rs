@@ -13,6 +13,7 @@ use super::caller::{project_of_path, split};
 use super::envelope::{blocking, decode};
 use super::event::Batch;
 use super::refusal::Refusal;
+use super::symbolicate::may_need_maps;
 
 /// The smallest picture there is: very old browser clients wait for one.
 const GIF: &[u8] = b"GIF89a\x01\x00\x01\x00\x80\x00\x00\x00\x00\x00\xff\xff\xff!\xf9\x04\x01\x00\x00\x00\x00,\x00\x00\x00\x00\x01\x00\x01\x00\x00\x02\x01D\x00;";
@@ -84,13 +85,14 @@ pub(super) async fn store_of_query(
     Ok((headers, GIF).into_response())
 }
 
-/// Work on a large body goes to a thread of its own, so that it does not hold up others.
+/// Work on a large body, and reading source maps, goes to a thread of its own, so that it does not
+/// hold up others.
 async fn blocking_if_large<T: Send + 'static>(
     held: Held,
     work: impl FnOnce(Held) -> T + Send + 'static,
 ) -> Result<T, Refusal> {
     const INLINE_BYTES_MAX: usize = 64 * 1024;
-    if held.bytes.len() <= INLINE_BYTES_MAX {
+    if held.bytes.len() <= INLINE_BYTES_MAX && !may_need_maps(&held.bytes) {
         return Ok(work(held));
     }
     blocking(move || work(held)).await

@@ -7,11 +7,11 @@
 //! An event is never lost by this.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use backstop_protocol::{Event, Frame, Stacktrace, in_app};
+use memchr::memmem::Finder;
 use serde_json::{Value, json};
-use tokio::runtime::{Handle, RuntimeFlavor};
 
 use crate::model::ProjectId;
 use crate::record::{BundleFile, FileKind};
@@ -38,6 +38,14 @@ const URL_BYTES_MAX: usize = 2_048;
 const CONTEXT_LINES: usize = 5;
 /// Longer lines are cut; a line that long is not one that a person wrote.
 const CONTEXT_LINE_CHARS_MAX: usize = 500;
+
+/// Says whether a body may have an event with minified frames: then a file may have to be read,
+/// which takes a thread of its own. The clients for browsers and for Node say either word.
+pub(super) fn may_need_maps(body: &[u8]) -> bool {
+    static WORDS: LazyLock<[Finder<'_>; 2]> =
+        LazyLock::new(|| ["javascript", "sourcemap"].map(Finder::new));
+    WORDS.iter().any(|word| word.find(body).is_some())
+}
 
 /// Applies source maps, and keeps those in use ready.
 #[derive(Debug, Default)]
@@ -159,10 +167,6 @@ impl Symbolicator {
         if let Some(file) = self.cache(store).get(key) {
             return file;
         }
-        without_holding_up(|| self.read_file(store, key))
-    }
-
-    fn read_file(&self, store: &Store, key: &FileKey) -> Arc<File> {
         let _reading = self.reading.lock().unwrap_or_else(PoisonError::into_inner);
         // Somebody else may have read it meanwhile; what is read now is as of this count.
         let uploads = {
@@ -216,15 +220,6 @@ impl Cache {
                 self.bytes -= old.file.cost();
             }
         }
-    }
-}
-
-/// Does work that may take long on this thread, which hands its other requests to another one.
-fn without_holding_up<T>(work: impl FnOnce() -> T) -> T {
-    match Handle::try_current().map(|runtime| runtime.runtime_flavor()) {
-        Ok(RuntimeFlavor::MultiThread) => tokio::task::block_in_place(work),
-        // There are no other threads, or this is one for work that takes long.
-        _ => work(),
     }
 }
 

@@ -32,7 +32,7 @@ const CACHE_MAX: usize = 50_000;
 /// Issues whose rows are remembered, a kilobyte or two each.
 const ISSUES_KNOWN_MAX: usize = 4096;
 /// The values of their tags, about a hundred bytes each; few issues have more than thirty.
-const TAG_VALUES_KNOWN_MAX: usize = 50_000;
+const TAG_VALUES_KNOWN_MAX: usize = 80_000;
 
 /// What the writer remembers between batches, so that a known issue costs no look-up.
 #[derive(Debug, Default)]
@@ -193,8 +193,13 @@ impl Caches {
             self.rules.clear();
         }
         if self.issues.len() > ISSUES_KNOWN_MAX || self.tag_values > TAG_VALUES_KNOWN_MAX {
-            self.issues.clear();
-            self.tag_values = 0;
+            // Half of them, whichever, so that those a little beyond the limit are not all lost.
+            let mut stays = false;
+            self.issues.retain(|_, _| {
+                stays = !stays;
+                stays
+            });
+            self.tag_values = self.issues.values().map(|known| known.tags.len()).sum();
         }
     }
 
@@ -613,7 +618,7 @@ fn write_issue(
     search_docs: i64,
 ) -> Result<(), Fault> {
     let latest = delta.latest;
-    update.execute((
+    let changed = update.execute((
         issue,
         status.to_number(),
         level_to_number(latest.level),
@@ -628,7 +633,11 @@ fn write_issue(
         &latest.platform,
         &latest.release,
     ))?;
-    Ok(())
+    // What is remembered of an issue whose row is gone must not be counted to nobody.
+    match changed {
+        0 => Err(rusqlite::Error::QueryReturnedNoRows.into()),
+        _ => Ok(()),
+    }
 }
 
 fn write_alerts(

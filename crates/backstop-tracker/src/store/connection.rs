@@ -161,6 +161,7 @@ impl WriterLock {
         self.writer.lock().unwrap_or_else(|poisoned| {
             let mut writer = poisoned.into_inner();
             writer.caches = Caches::default();
+            self.writer.clear_poison();
             writer
         })
     }

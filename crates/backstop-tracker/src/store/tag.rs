@@ -155,8 +155,7 @@ impl<'tx> Writing<'tx> {
         self.json.clear();
         serde_json::to_writer(&mut self.json, &pack.values).expect("texts and numbers, to memory");
         let body = str::from_utf8(&self.json).expect("JSON is text");
-        if pack.has_row {
-            self.update.execute((issue, pack.seen, body))?;
+        if pack.has_row && self.update.execute((issue, pack.seen, body))? > 0 {
             return Ok(());
         }
         // One may be left of an issue that was lost to damage.
