@@ -31,8 +31,8 @@ const CACHE_MAX: usize = 50_000;
 
 /// Issues whose rows are remembered, a kilobyte or two each.
 const ISSUES_KNOWN_MAX: usize = 4096;
-/// The values of their tags, about a hundred bytes each; few issues have more than thirty.
-const TAG_VALUES_KNOWN_MAX: usize = 80_000;
+/// The values of their tags, about a hundred bytes each; an issue has ten to twenty.
+const TAG_VALUES_KNOWN_MAX: usize = 40_000;
 
 /// What the writer remembers between batches, so that a known issue costs no look-up.
 #[derive(Debug, Default)]
