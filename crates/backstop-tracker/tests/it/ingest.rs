@@ -302,13 +302,16 @@ fn the_envelopes_id_wins_and_unknown_items_do_no_harm() {
 fn bodies_one_after_another_have_nothing_of_each_other() {
     let ingest = Ingest::start();
     let headers = [("Content-Encoding", "gzip")];
+    let gzip = |text: &[u8]| {
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        gzip.write_all(text).unwrap();
+        gzip.finish().unwrap()
+    };
     let body = |id: &str, text: &str| {
         let item = json!({"event_id": id, "message": text}).to_string();
         let length = item.len();
         let text = format!("{{}}\n{{\"type\":\"event\",\"length\":{length}}}\n{item}\n");
-        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
-        gzip.write_all(text.as_bytes()).unwrap();
-        gzip.finish().unwrap()
+        gzip(text.as_bytes())
     };
     // Long and short in turn, and broken ones between, on every thread of the server.
     let sent: Vec<(String, String)> = (0..60)
@@ -334,6 +337,19 @@ fn bodies_one_after_another_have_nothing_of_each_other() {
     for (id, text) in &sent {
         assert_eq!(ingest.event(id)["logentry"]["formatted"], *text);
     }
+    // A body that is one JSON text shows whatever else would be behind it.
+    for n in 1..=20_u8 {
+        let id = format!("{:032x}", 1000 + u32::from(n));
+        let long = body(&id, &"long ".repeat(900));
+        assert_eq!(ingest.post("envelope/", &headers, &long).status, 200);
+        let short = gzip(br#"{"message":"short"}"#);
+        assert_eq!(ingest.post("store/", &headers, &short).status, 200);
+    }
+    assert_eq!(
+        ingest.outcomes(),
+        ["accepted=100", "invalid:envelope=60"],
+        "nothing but what was sent"
+    );
 }
 
 #[test]

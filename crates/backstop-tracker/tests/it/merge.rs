@@ -8,10 +8,8 @@ use backstop_tracker::model::{IssueId, IssueQuery, NewProject, Project, Which};
 use backstop_tracker::store::{ErrorKind, Store};
 use serde_json::json;
 
+use crate::bench::{self, START, wait};
 use crate::scratch::Scratch;
-
-/// 2026-11-22T10:00:00Z.
-const START: Timestamp = Timestamp::from_micros(1_795_341_600_000_000);
 
 struct Bench {
     _scratch: Scratch,
@@ -23,14 +21,13 @@ struct Bench {
 
 impl Bench {
     fn new() -> Bench {
-        let scratch = Scratch::new();
-        let store = Store::open(scratch.path()).unwrap();
-        let wish = NewProject {
-            name: "Shop".to_owned(),
-            ..NewProject::default()
-        };
-        let project = store.create_project(&wish, START).unwrap();
-        let digest = Digest::start(store.clone()).unwrap();
+        let bench::Bench {
+            scratch,
+            store,
+            digest,
+            project,
+            ..
+        } = bench::Bench::new();
         Bench {
             _scratch: scratch,
             store,
@@ -77,13 +74,6 @@ impl Bench {
         let findings: Vec<String> = report.findings.iter().map(ToString::to_string).collect();
         assert_eq!(findings, Vec::<String>::new());
     }
-}
-
-fn wait<F: Future>(future: F) -> F::Output {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .build()
-        .unwrap();
-    runtime.block_on(future)
 }
 
 #[test]
