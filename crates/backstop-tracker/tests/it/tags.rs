@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 
-use backstop_protocol::Timestamp;
+use backstop_protocol::{Event, Timestamp};
 use backstop_tracker::model::{IssueId, IssueQuery};
 use backstop_tracker::store::Store;
+use serde_json::json;
 
 use crate::bench::{Bench, START};
 
@@ -238,4 +239,33 @@ fn an_issue_has_so_many_tags_and_values_and_counts_the_rest() {
         (1050, 50, 1000)
     );
     assert!(bench.store.check(false).unwrap().findings.is_empty());
+}
+
+#[test]
+fn a_tag_named_like_a_field_is_counted_once_with_the_fields_value() {
+    let mut bench = Bench::new();
+    let mut event = bench.event("PaymentError");
+    for (key, value) in [
+        ("environment", "mine"),
+        ("runtime", "mine"),
+        (" own ", " mine "),
+    ] {
+        event.tags.insert(key.to_owned(), json!(value));
+    }
+    let contexts =
+        json!({"runtime": {"name": "CPython", "version": "3.13"}, "gpu": {"name": "none"}});
+    event.contexts = contexts.as_object().unwrap().clone().into();
+    let decoded = Event::decode(&event.encode()).unwrap();
+    assert!(decoded.contexts.is_unread());
+    let issue = bench.submit(&[decoded])[0].issue;
+    let counts = tag_counts(&bench.store, issue);
+    let of_key = |key: &str| {
+        let values = counts.iter().filter(|((other, _), _)| other == key);
+        let values: Vec<(&str, u64)> = values.map(|((_, value), n)| (&**value, *n)).collect();
+        values
+    };
+    assert_eq!(of_key("environment"), [("production", 1)]);
+    assert_eq!(of_key("runtime"), [("CPython 3.13", 1)]);
+    assert_eq!(of_key("own"), [("mine", 1)]);
+    assert_eq!(of_key("gpu"), []);
 }
