@@ -300,8 +300,12 @@ fn in_turn(data: &Path, options: &Options, bodies: &Arc<Vec<Body>>) {
     let disk_before = size_of(data);
     for round in 0..options.seconds as usize {
         for place in 0..contenders.len() {
-            // Nobody always comes after the same other one.
-            let turn = (round + place) % contenders.len();
+            // What one leaves to be written hits the next, so nobody always comes after the same.
+            let turn = (round / 2 + place) % contenders.len();
+            let turn = match round % 2 {
+                0 => turn,
+                _ => contenders.len() - 1 - turn,
+            };
             contenders[turn].turn(options, bodies);
         }
     }

@@ -29,6 +29,7 @@ mod serve;
 mod sourcemap;
 pub mod store;
 mod tags;
+mod training;
 mod web;
 
 use std::process::ExitCode;

@@ -13,6 +13,7 @@ use crate::codec::Dictionary;
 use crate::metrics::Gauge;
 use crate::model::{IssueId, ProjectId};
 use crate::retention::{ENDS_KEPT, Ends, HOURS_KEPT, MINUTES_KEPT, day_of, evict, minute_of};
+use crate::training::Samples;
 
 /// Bodies looked at in one transaction; about five milliseconds.
 const THINNED_MAX: usize = 500;
@@ -26,14 +27,13 @@ const ALERTS_DROPPED_MAX: i64 = 500;
 const TRAINING_EVENTS_MIN: i64 = 200;
 /// A project has outgrown its dictionary when it has this many times the events.
 const TRAINING_GROWTH: i64 = 10;
-/// More samples take longer than they gain; memory for training is about ten times this.
+/// More samples take longer than they gain; memory for training is about five times this.
 const TRAINING_BYTES_MAX: usize = 4 << 20;
-const TRAINING_ISSUES_MAX: usize = 300;
-const TRAINING_PER_ISSUE_MAX: usize = 4;
-/// Twice this saves a twentieth more.
-const DICTIONARY_BYTES_MAX: usize = 96 << 10;
-/// The trainer wants many times the samples that it keeps.
-const DICTIONARY_SHARE: usize = 10;
+const TRAINING_BODIES_MAX: usize = 300;
+/// Larger bodies would leave no room for others.
+const SAMPLE_BYTES_MAX: usize = TRAINING_BYTES_MAX / 8;
+/// Twice this saves a few hundredths more.
+const DICTIONARY_BYTES_MAX: usize = 128 << 10;
 
 const MINUTE: i64 = 1;
 const HOUR: i64 = 60 * MINUTE;
@@ -210,11 +210,9 @@ impl Store {
         let Some((project, events)) = self.read(project_to_train)? else {
             return Ok(None);
         };
-        let (samples, sizes) = self.samples(project)?;
-        // Samples that are too few or too alike give no dictionary; an empty one says "tried".
-        let size = (samples.len() / DICTIONARY_SHARE).min(DICTIONARY_BYTES_MAX);
-        let bytes = zstd::dict::from_continuous(&samples, &sizes, size).unwrap_or_default();
-        drop(samples);
+        // Bodies that have nothing in common give no dictionary; an empty one says "tried".
+        let bytes = self.samples(project)?.train(DICTIONARY_BYTES_MAX);
+        let bytes = bytes.unwrap_or_default();
         let mut sum = flate2::Crc::new();
         sum.update(&bytes);
         let id: u32 = self.write(|tx| {
@@ -230,34 +228,42 @@ impl Store {
         Ok(Some((project, self.dictionary(id)?)))
     }
 
-    /// Gathers bodies of a project, a few of each of its latest issues.
-    fn samples(&self, project: ProjectId) -> Result<(Vec<u8>, Vec<usize>), Error> {
+    /// Gathers bodies of a project, the same number of each of its latest issues.
+    fn samples(&self, project: ProjectId) -> Result<Samples, Error> {
         let issues = self.read(|tx| {
             Ok(tx
                 .prepare_cached(
-                    "SELECT id FROM issue INDEXED BY issue_list WHERE project = ? AND status = 0
+                    "SELECT id, events FROM issue INDEXED BY issue_list WHERE project = ? AND status = 0
                      ORDER BY last_seen DESC LIMIT ?",
                 )?
-                .query_map((project, TRAINING_ISSUES_MAX as i64), |row| row.get(0))?
-                .collect::<Result<Vec<i64>, _>>()?)
+                .query_map((project, TRAINING_BODIES_MAX as i64), |row| {
+                    Ok((IssueId(row.get(0)?), row.get::<_, i64>(1)?))
+                })?
+                .collect::<Result<Vec<_>, _>>()?)
         })?;
-        let (mut samples, mut sizes) = (Vec::new(), Vec::new());
-        // One issue alone must do for a project that has only one.
-        let per_issue = (TRAINING_ISSUES_MAX / issues.len().max(1)).max(TRAINING_PER_ISSUE_MAX);
-        for issue in issues {
-            for line in self.issue_events(IssueId(issue), None, per_issue)? {
-                // A body that was evicted meanwhile or is damaged is no sample.
-                let Ok(event) = self.event(project, line.id) else {
+        let mut samples = Samples::default();
+        let per_issue = (TRAINING_BODIES_MAX / issues.len().max(1)).max(1);
+        for (issue, events) in issues {
+            let lines = self.issue_events(issue, None, per_issue)?;
+            let each = events / lines.len().max(1) as i64;
+            // Among issues with few events the one with most is so by chance.
+            let weight = u32::try_from(each.max(1).isqrt()).unwrap_or(u32::MAX);
+            for line in lines {
+                // A body that was evicted meanwhile or is damaged is no sample, nor is a giant.
+                let event = self.event(project, line.id);
+                let Some(event) = event
+                    .ok()
+                    .filter(|event| event.json.len() <= SAMPLE_BYTES_MAX)
+                else {
                     continue;
                 };
-                if samples.len() + event.json.len() > TRAINING_BYTES_MAX {
-                    return Ok((samples, sizes));
+                if samples.bytes() + event.json.len() > TRAINING_BYTES_MAX {
+                    return Ok(samples);
                 }
-                sizes.push(event.json.len());
-                samples.extend_from_slice(&event.json);
+                samples.push(&event.json, weight);
             }
         }
-        Ok((samples, sizes))
+        Ok(samples)
     }
 }
 
