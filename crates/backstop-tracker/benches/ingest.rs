@@ -3,7 +3,9 @@
 //! `cargo bench -p backstop-tracker --bench ingest` measures three servers in one run, each a
 //! process of its own, with the generator beside it on the same machine:
 //! (a) reads and discards; (b) gunzip, typed parse and compress, no store; (c) Backstop,
-//! answered after COMMIT. They take turns of a second, so that whatever else the machine does hits
+//! answered after COMMIT. A fourth says where the difference comes from: (b') is (b) with what must
+//! be known of an event before it can be stored, its group, words and tags, without its secrets.
+//! They take turns of a second, so that whatever else the machine does hits
 //! all alike, and each ratio is the median of the rounds' ratios.
 //!
 //! Options: `--seconds N` (of each server), `--connections N`, `--bytes N`, `--against PROGRAM`
@@ -27,7 +29,9 @@ use axum::Router;
 use axum::body::Bytes;
 use axum::routing::post;
 use backstop_protocol::Timestamp;
-use backstop_tracker::model::IssueQuery;
+use backstop_tracker::digest::{Digest, Incoming};
+use backstop_tracker::ingest::fuzz;
+use backstop_tracker::model::{IssueQuery, NewProject};
 use backstop_tracker::store::Store;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -46,6 +50,7 @@ fn main() {
     match options.server.as_deref() {
         Some("read") => serve(Router::new().route("/api/{project}/envelope/", post(read))),
         Some("decode") => serve(Router::new().route("/api/{project}/envelope/", post(decode))),
+        Some("prepare") => serve(preparing(options.data.as_deref().expect("--data"))),
         Some(other) => panic!("no server {other}"),
         None if options.growth > 0 => growth(&options),
         None => compare(&options),
@@ -97,22 +102,54 @@ thread_local! {
         RefCell::new(libdeflater::Decompressor::new());
 }
 
-/// Server (b): what every tracker must do, without keeping anything.
-async fn decode(body: Bytes) -> &'static str {
+fn inflate(body: &[u8]) -> Vec<u8> {
     let size = body.last_chunk().expect("gzip ends with the size");
     let mut text = vec![0; u32::from_le_bytes(*size) as usize];
     INFLATING
-        .with_borrow_mut(|inflating| inflating.gzip_decompress(&body, &mut text))
+        .with_borrow_mut(|inflating| inflating.gzip_decompress(body, &mut text))
         .expect("the generator sends gzip");
-    let item = text
-        .split(|byte| *byte == b'\n')
-        .nth(2)
-        .expect("an envelope");
+    text
+}
+
+/// The event of an envelope.
+fn item_of(text: &[u8]) -> &[u8] {
+    let mut lines = text.split(|byte| *byte == b'\n');
+    lines.nth(2).expect("an envelope")
+}
+
+/// Server (b): what every tracker must do, without keeping anything.
+async fn decode(body: Bytes) -> &'static str {
+    let text = inflate(&body);
+    let item = item_of(&text);
     let event = backstop_protocol::Event::decode(item).expect("an event");
     let packed = PACKING.with_borrow_mut(|packing| packing.compress(item).expect("memory"));
     // Both results must be made although nobody wants them.
     std::hint::black_box((event.exception.len(), packed.len()));
     "{}"
+}
+
+/// Server (b'): the same for what a store needs, and the event goes nowhere.
+fn preparing(data: &Path) -> Router {
+    let store = Store::open(data).expect("the store opens");
+    let wish = NewProject {
+        name: "shop".to_owned(),
+        ..NewProject::default()
+    };
+    let project = store.create_project(&wish, Timestamp::default());
+    let project = project.expect("a project").id;
+    let digest = Arc::new(Digest::start(store).expect("a thread"));
+    let prepare = async move |body: Bytes| {
+        let text = inflate(&body);
+        let event = fuzz::prepared(item_of(&text), true).expect("an event");
+        let incoming = Incoming {
+            project,
+            key: None,
+            received: Timestamp::default(),
+        };
+        std::hint::black_box(digest.prepare(incoming, event).expect("a project"));
+        "{}"
+    };
+    Router::new().route("/api/{project}/envelope/", post(prepare))
 }
 
 fn serve(app: Router) {
@@ -223,9 +260,9 @@ impl Contender {
     }
 
     /// A build of this bench as a server that keeps nothing.
-    fn baseline(name: &str, kind: &str) -> Contender {
+    fn baseline(name: &str, kind: &str, data: &Path) -> Contender {
         let mut command = Command::new(std::env::current_exe().expect("this program"));
-        command.args(["--server", kind]);
+        command.args(["--server", kind, "--data"]).arg(data);
         Contender::start(name, Server::start(command))
     }
 
@@ -266,8 +303,9 @@ impl Contender {
                 quartile(3)
             )
         };
+        let short = self.name.trim().split(' ').next().unwrap_or_default();
         println!(
-            "  of {:<32} {} by CPU, {} by wall",
+            "  {short} of {:<32} {} by CPU, {} by wall",
             other.name.trim(),
             ratios(|own, others| others.cpu_micros / own.cpu_micros),
             ratios(|own, others| own.rate() / others.rate()),
@@ -278,10 +316,12 @@ impl Contender {
 fn in_turn(data: &Path, options: &Options, bodies: &Arc<Vec<Body>>) {
     std::fs::create_dir_all(data).expect("the directory can be made");
     create_project(data);
+    let aside = data.with_extension("aside");
     let mut contenders = vec![
         Contender::start("  (c) Backstop, after COMMIT", Server::backstop(data)),
-        Contender::baseline("  (a) read and discard", "read"),
-        Contender::baseline("  (b) gunzip, parse, compress", "decode"),
+        Contender::baseline("  (a) read and discard", "read", &aside),
+        Contender::baseline("  (b) gunzip, parse, compress", "decode", &aside),
+        Contender::baseline("  (b') and scrub, group, words", "prepare", &aside),
     ];
     if let Some(other) = &options.against {
         let data = data.with_extension("other");
@@ -322,6 +362,7 @@ fn in_turn(data: &Path, options: &Options, bodies: &Arc<Vec<Body>>) {
     for other in &contenders[1..] {
         contenders[0].print_ratio(other);
     }
+    contenders[3].print_ratio(&contenders[2]);
     println!();
 }
 
