@@ -3,9 +3,9 @@
 //! A dictionary is the better the longer what it holds in one piece: a body that stands in it whole
 //! is a single reference. zstd's own trainer looks for short pieces, and from fewer than some 400
 //! bodies it fills a fraction of the room. This one weighs windows of a few kilobytes by how many
-//! events repeat each part of them, and takes the best window until the room is full: the greedy
-//! answer to the problem of weighted maximum coverage, evaluated lazily (M. Minoux, 1978). Which
-//! size of window is best is tried with some of the bodies.
+//! events repeat each part of them, and takes the best window until the room is full, a greedy
+//! answer to the problem of weighted maximum coverage; a window is weighed again only when its turn
+//! comes (as in M. Minoux, 1978). Which size of window is best, bodies say that it was not shown.
 //!
 //! zstd's trainer is asked for the entropy tables alone, without which each body brings its own.
 
@@ -15,37 +15,42 @@ use std::ops::Range;
 
 use zstd::zstd_safe::{CCtx, CDict, compress_bound};
 
-use crate::codec::LEVEL;
+use crate::codec::{LEVEL, attached};
 
-/// Parts of a text are compared in pieces of so many bytes, the shortest that zstd finds quickly.
+/// Texts are compared in pieces of so many bytes.
 const PIECE_BYTES: usize = 8;
-/// Pieces are counted under so many bits of their hash: four megabytes of counts.
+/// Of the pieces those count whose hash ends with so many zeros, in all texts the same ones: one
+/// of 32.
+const SAMPLED_BITS: u32 = 5;
+/// Pieces are counted under so many bits of their hash, so that few of 8 MB of text share a place.
 const SLOT_BITS: u32 = 20;
 /// Short windows cover more of events that share single frames, long ones more of a storm.
 const WINDOWS: [usize; 4] = [4 << 10, 8 << 10, 16 << 10, 64 << 10];
 /// A window counts as so much longer, because every reference to it costs some bytes as well.
 const REFERENCE_BYTES: u64 = 64;
-/// Less than this part of a window that is repeated once may be chance.
+/// If less than this part of the pieces of a window is repeated once, it may be chance.
 const REPEATED_PART: u64 = 4;
 /// What is left of a window is not worth a reference of its own.
 const LEFT_BYTES_MIN: usize = 16;
-/// Bytes of windows that are weighed again until the best that was found must do; about a second.
-const WEIGHED_BYTES_MAX: usize = 256 << 20;
+/// Bytes of windows that are weighed again until the best that was found must do: some tenths of a
+/// second for each size of window.
+const WEIGHED_BYTES_MAX: usize = 128 << 20;
 /// Bodies that entropy tables are made from.
 const TABLE_BODIES: usize = 24;
 /// zstd's trainer is given what was chosen in pieces of this size.
 const TABLE_PIECE_BYTES: usize = 4 << 10;
 /// Bodies that dictionaries are judged by.
-const JUDGES: usize = 32;
+const JUDGES_MAX: usize = 48;
 
 /// The offsets that the trainer puts before the content: 1, 4 and 8.
 const FIRST_OFFSETS: &[u8] = &[1, 0, 0, 0, 4, 0, 0, 0, 8, 0, 0, 0];
 
-/// Bodies to learn from.
+/// Bodies to learn from, and bodies to judge by.
 #[derive(Debug, Default)]
 pub(crate) struct Samples {
     text: Vec<u8>,
-    bodies: Vec<Body>,
+    learned: Vec<Body>,
+    judges: Vec<Body>,
 }
 
 #[derive(Debug)]
@@ -54,7 +59,7 @@ struct Body {
     weight: u32,
 }
 
-/// A part of a body, and how much it is worth as things stand; the greatest is the best.
+/// A part of a body, and how much it was worth when it was weighed; the greatest is the best.
 #[derive(Debug, PartialEq, Eq, PartialOrd, Ord)]
 struct Window {
     worth: u64,
@@ -65,14 +70,25 @@ struct Window {
 }
 
 impl Samples {
-    /// Adds the JSON text of a body that stands for so many events.
-    pub(crate) fn push(&mut self, json: &[u8], weight: u32) {
+    /// Adds the JSON text of a body that stands for so many events, to learn from.
+    pub(crate) fn learn(&mut self, json: &[u8], weight: u32) {
+        let body = self.add(json, weight);
+        self.learned.push(body);
+    }
+
+    /// The same, to judge by.
+    pub(crate) fn put_aside(&mut self, json: &[u8], weight: u32) {
+        let body = self.add(json, weight);
+        self.judges.push(body);
+    }
+
+    fn add(&mut self, json: &[u8], weight: u32) -> Body {
         let from = self.text.len();
         self.text.extend_from_slice(json);
-        self.bodies.push(Body {
+        Body {
             range: from..self.text.len(),
             weight,
-        });
+        }
     }
 
     /// Returns the size of all bodies.
@@ -81,20 +97,19 @@ impl Samples {
     }
 
     /// Returns the dictionary of at most `bytes_max` bytes with which bodies become smallest;
-    /// `None` if they have nothing in common.
+    /// `None` if they have too little in common.
     pub(crate) fn train(&self, bytes_max: usize) -> Option<Vec<u8>> {
-        let mut bodies: Vec<&Body> = self.bodies.iter().collect();
-        bodies.sort_by_key(|body| Reverse(body.weight));
-        let step = (bodies.len() / JUDGES).max(1);
-        // The one that stands for most events is always among them.
-        let judges: Vec<&Body> = bodies.into_iter().step_by(step).collect();
-        let worth = self.worth();
+        let mut judges: Vec<&Body> = self.judges.iter().collect();
+        // Those that stand for most events are always among them.
+        judges.sort_by_key(|body| Reverse(body.weight));
+        judges.truncate(JUDGES_MAX);
         let without = self.packed_bytes(&judges, None)?;
-        let chosen = WINDOWS.map(|window| self.choose(&worth, window, bytes_max));
         let with = |dictionary: Vec<u8>| {
             let packed = self.packed_bytes(&judges, Some(&dictionary))?;
             (packed < without).then_some((packed, dictionary))
         };
+        let worth = self.worth();
+        let chosen = WINDOWS.map(|window| self.choose(&worth, window, bytes_max));
         let best = chosen.into_iter().filter_map(with);
         let (packed, best) = best.min_by_key(|(packed, _)| *packed)?;
         match self.with_tables(&best, bytes_max).and_then(with) {
@@ -109,9 +124,9 @@ impl Samples {
     /// section 5). zstd's trainer writes tables that suit the content it has chosen itself; to make
     /// that much the same, it is shown this content among the bodies.
     fn with_tables(&self, content: &[u8], bytes_max: usize) -> Option<Vec<u8>> {
-        let step = (self.bodies.len() / TABLE_BODIES).max(1);
+        let step = (self.learned.len() / TABLE_BODIES).max(1);
         let shown = |from: usize| {
-            let bodies = self.bodies.iter().skip(from).step_by(step);
+            let bodies = self.learned.iter().skip(from).step_by(step);
             bodies.map(|body| &self.text[body.range.clone()])
         };
         let mut samples: Vec<&[u8]> = shown(0).take(TABLE_BODIES).collect();
@@ -128,21 +143,24 @@ impl Samples {
         Some(dictionary)
     }
 
-    /// Counts for each piece in how many events it is, beyond one, if the lightest body is one.
+    /// Counts for each piece the events that repeat it: all but those of one body, the heaviest.
+    /// An event of the lightest body is one.
     fn worth(&self) -> Vec<u32> {
         let mut worth = vec![0_u32; 1 << SLOT_BITS];
+        let mut heaviest = vec![0_u32; 1 << SLOT_BITS];
         let mut counted_in = vec![0_u32; 1 << SLOT_BITS];
-        for (number, body) in (1..).zip(&self.bodies) {
-            for slot in self.slots(&body.range) {
+        for (number, body) in (1..).zip(&self.learned) {
+            for (_, slot) in self.pieces(&body.range) {
                 if std::mem::replace(&mut counted_in[slot], number) != number {
                     worth[slot] = worth[slot].saturating_add(body.weight);
+                    heaviest[slot] = heaviest[slot].max(body.weight);
                 }
             }
         }
-        let lightest = self.bodies.iter().map(|body| body.weight).min();
+        let lightest = self.learned.iter().map(|body| body.weight).min();
         let lightest = lightest.unwrap_or(1).max(1);
-        for worth in &mut worth {
-            *worth = (*worth / lightest).saturating_sub(1);
+        for (worth, heaviest) in worth.iter_mut().zip(heaviest) {
+            *worth = worth.saturating_sub(heaviest) / lightest;
         }
         worth
     }
@@ -151,7 +169,7 @@ impl Samples {
     fn choose(&self, worth: &[u32], window: usize, bytes_max: usize) -> Vec<u8> {
         let mut worth = worth.to_vec();
         let mut windows: BinaryHeap<Window> = self
-            .bodies
+            .learned
             .iter()
             .enumerate()
             .flat_map(|(number, body)| {
@@ -177,7 +195,7 @@ impl Samples {
                 continue;
             }
             let range = now.from.0..now.to.min(now.from.0 + (bytes_max - len));
-            for slot in self.slots(&range) {
+            for (_, slot) in self.pieces(&range) {
                 worth[slot] = 0;
             }
             len += range.len();
@@ -190,12 +208,15 @@ impl Samples {
     }
 
     fn weigh(&self, worth: &[u32], body: usize, range: Range<usize>) -> Window {
-        let sum: u64 = self.slots(&range).map(|slot| u64::from(worth[slot])).sum();
+        let pieces = self.pieces(&range);
+        let (count, sum) = pieces.fold((0, 0_u64), |(count, sum), (_, slot)| {
+            (count + 1, sum + u64::from(worth[slot]))
+        });
         let len = range.len() as u64;
         Window {
-            worth: match sum < len / REPEATED_PART {
+            worth: match sum * REPEATED_PART < count {
                 true => 0,
-                false => sum.saturating_mul(REFERENCE_BYTES) / (len + REFERENCE_BYTES),
+                false => sum * REFERENCE_BYTES / (len + REFERENCE_BYTES),
             },
             body: Reverse(body),
             from: Reverse(range.start),
@@ -205,16 +226,25 @@ impl Samples {
 
     /// Cuts off at both ends what is worth nothing any more; `None` if little is left.
     fn without_known_ends(&self, worth: &[u32], range: Range<usize>) -> Option<Range<usize>> {
-        let is_new = |slot: usize| worth[slot] > 0;
-        let from = range.start + self.slots(&range).position(is_new)?;
-        let to = range.start + self.slots(&range).rposition(is_new)? + PIECE_BYTES;
+        let is_new = |(_, slot): &(usize, usize)| worth[*slot] > 0;
+        let (first, last) = (
+            self.pieces(&range).find(is_new)?.0,
+            self.pieces(&range).rfind(is_new)?.0 + PIECE_BYTES,
+        );
+        // Before the first piece and after the last there may be more that is new.
+        let from = self.pieces(&range).take_while(|(at, _)| *at < first).last();
+        let to = self.pieces(&range).find(|(at, _)| *at >= last);
+        let from = from
+            .map_or(range.start, |(at, _)| at + PIECE_BYTES)
+            .min(first);
+        let to = to.map_or(range.end, |(at, _)| at);
         (to - from >= LEFT_BYTES_MIN).then_some(from..to)
     }
 
     /// Puts parts of one body together again; those chosen first come last, where zstd refers to
     /// them in the fewest bits.
     fn join(&self, mut chosen: Vec<(usize, Range<usize>)>) -> Vec<u8> {
-        let mut rank = vec![usize::MAX; self.bodies.len()];
+        let mut rank = vec![usize::MAX; self.learned.len()];
         for (number, (body, _)) in chosen.iter().enumerate() {
             rank[*body] = rank[*body].min(number);
         }
@@ -232,32 +262,35 @@ impl Samples {
         joined
     }
 
-    /// The pieces of a part of the text, as places in the table of counts.
-    fn slots(
-        &self,
-        range: &Range<usize>,
-    ) -> impl DoubleEndedIterator<Item = usize> + ExactSizeIterator {
-        let pieces = self.text[range.clone()].windows(PIECE_BYTES);
-        pieces.map(|piece| {
+    /// The pieces of a part of the text that count: where they are, and their place in the table.
+    fn pieces(&self, range: &Range<usize>) -> impl DoubleEndedIterator<Item = (usize, usize)> {
+        let from = range.start;
+        let pieces = self.text[range.clone()].windows(PIECE_BYTES).enumerate();
+        pieces.filter_map(move |(at, piece)| {
             let number = u64::from_le_bytes(piece.try_into().unwrap_or_default());
-            (number.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (u64::BITS - SLOT_BITS)) as usize
+            let hash = number.wrapping_mul(0x9e37_79b9_7f4a_7c15);
+            let counts = hash << SLOT_BITS >> (u64::BITS - SAMPLED_BITS) == 0;
+            counts.then_some((from + at, (hash >> (u64::BITS - SLOT_BITS)) as usize))
         })
     }
 
     /// Returns the size of bodies when they are packed, by how many events they stand for; `None`
     /// if zstd cannot use the dictionary.
     fn packed_bytes(&self, bodies: &[&Body], dictionary: Option<&[u8]>) -> Option<u64> {
-        let dictionary = match dictionary {
+        let tables = match dictionary {
             Some(bytes) => Some(CDict::try_create(bytes, LEVEL)?),
             None => None,
         };
-        let mut context = CCtx::try_create()?;
+        let mut context = match &tables {
+            Some(tables) => attached(tables)?,
+            None => CCtx::try_create()?,
+        };
         let mut sum = 0_u64;
         for body in bodies {
             let json = &self.text[body.range.clone()];
             let mut packed = Vec::with_capacity(compress_bound(json.len()));
-            let len = match &dictionary {
-                Some(dictionary) => context.compress_using_cdict(&mut packed, json, dictionary),
+            let len = match &tables {
+                Some(_) => context.compress2(&mut packed, json),
                 None => context.compress(&mut packed, json, LEVEL),
             };
             sum += len.ok()? as u64 * u64::from(body.weight);
@@ -268,6 +301,8 @@ impl Samples {
 
 #[cfg(test)]
 mod tests {
+    use zstd::zstd_safe::{DCtx, DDict};
+
     use super::*;
 
     const BYTES_MAX: usize = 16 << 10;
@@ -290,19 +325,45 @@ mod tests {
 
     fn packed(dictionary: &[u8], body: &[u8]) -> usize {
         let mut packed = Vec::with_capacity(compress_bound(body.len()));
-        let dictionary = CDict::create(dictionary, LEVEL);
-        CCtx::create()
-            .compress_using_cdict(&mut packed, body, &dictionary)
-            .unwrap()
+        let tables = CDict::create(dictionary, LEVEL);
+        let len = attached(&tables).unwrap().compress2(&mut packed, body);
+        let mut unpacked = Vec::with_capacity(body.len());
+        let dictionary = DDict::create(dictionary);
+        DCtx::create()
+            .decompress_using_ddict(&mut unpacked, &packed, &dictionary)
+            .unwrap();
+        assert_eq!(unpacked, body);
+        len.unwrap()
+    }
+
+    /// Two of three are learned, as in the store.
+    fn samples(bodies: impl IntoIterator<Item = (Vec<u8>, u32)>) -> Samples {
+        let mut samples = Samples::default();
+        for (number, (body, weight)) in bodies.into_iter().enumerate() {
+            match number % 3 {
+                2 => samples.put_aside(&body, weight),
+                _ => samples.learn(&body, weight),
+            }
+        }
+        samples
+    }
+
+    /// Bytes without any order: xorshift, George Marsaglia, 2003.
+    fn noise(odd: &mut u64, len: usize) -> Vec<u8> {
+        (0..len)
+            .map(|_| {
+                *odd ^= *odd << 13;
+                *odd ^= *odd >> 7;
+                *odd ^= *odd << 17;
+                odd.to_le_bytes()[0]
+            })
+            .collect()
     }
 
     #[test]
     fn a_storm_of_one_body_is_packed_as_one_reference() {
-        let mut samples = Samples::default();
-        for id in 0..40 {
-            samples.push(&body(id, 0..100), 1);
-        }
-        let dictionary = samples.train(BYTES_MAX).unwrap();
+        let dictionary = samples((0..40).map(|id| (body(id, 0..100), 1)));
+        let dictionary = dictionary.train(BYTES_MAX).unwrap();
         let next = body(77, 0..100);
         assert!(dictionary.len() < 2 * next.len(), "{}", dictionary.len());
         assert!(
@@ -314,69 +375,71 @@ mod tests {
 
     #[test]
     fn what_events_of_many_issues_share_is_kept() {
-        let mut samples = Samples::default();
-        for issue in 0..60 {
+        let dictionary = samples((0..60).map(|issue| {
             let own = 1000 + issue * 40..1020 + issue * 40;
-            samples.push(&body(issue, (0..100).chain(own)), 1);
-        }
-        let dictionary = samples.train(BYTES_MAX).unwrap();
+            (body(issue, (0..100).chain(own)), 1)
+        }));
+        let dictionary = dictionary.train(BYTES_MAX).unwrap();
         let next = body(99, 0..100);
         assert!(
             packed(&dictionary, &next) < 80,
             "{}",
             packed(&dictionary, &next)
         );
+        // What each has of its own is packed with tables (RFC 8878, section 5).
+        assert!(dictionary.starts_with(&[0x37, 0xa4, 0x30, 0xec]));
     }
 
     #[test]
     fn the_issue_with_most_events_comes_first() {
-        let mut samples = Samples::default();
-        for issue in 0..200 {
+        let dictionary = samples((0..600).map(|number| {
+            let (issue, storm) = (number / 3, number / 3 == 90);
             let frames = issue * 100..(issue + 1) * 100;
-            samples.push(
-                &body(2 * issue, frames.clone()),
-                1 + u32::from(issue == 90) * 10_000,
-            );
-            samples.push(
-                &body(2 * issue + 1, frames),
-                1 + u32::from(issue == 90) * 10_000,
-            );
-        }
-        let dictionary = samples.train(BYTES_MAX).unwrap();
+            (body(number, frames), if storm { 10_000 } else { 1 })
+        }));
+        let dictionary = dictionary.train(BYTES_MAX).unwrap();
         assert!(dictionary.len() <= BYTES_MAX);
         let (storm, other) = (body(999, 9000..9100), body(998, 3000..3100));
-        assert!(packed(&dictionary, &storm) < 80);
+        assert!(
+            packed(&dictionary, &storm) < 80,
+            "{}",
+            packed(&dictionary, &storm)
+        );
         assert!(packed(&dictionary, &other) > 80);
+    }
+
+    #[test]
+    fn what_one_event_has_alone_takes_no_room() {
+        let mut odd = 0x9e37_79b9_7f4a_7c15;
+        // Its noise makes it heavy, and no other event will have it.
+        let dictionary = samples((0..30).map(|id| {
+            let mut body = body(id, 0..100);
+            body.extend(noise(&mut odd, 20_000));
+            (body, 1 + 100 * u32::from(id < 3))
+        }));
+        let dictionary = dictionary.train(64 << 10).unwrap();
+        assert!(dictionary.len() < 30_000, "{}", dictionary.len());
+        assert!(packed(&dictionary, &body(77, 0..100)) < 90);
     }
 
     #[test]
     fn bodies_that_have_nothing_in_common_give_no_dictionary() {
         assert_eq!(Samples::default().train(BYTES_MAX), None);
-        let mut samples = Samples::default();
-        samples.push(b"{}", 1);
-        assert_eq!(samples.train(BYTES_MAX), None);
-        let mut odd = 0x9e37_79b9_7f4a_7c15_u64;
-        for _ in 0..40 {
-            let text: Vec<u8> = (0..400)
-                .map(|_| {
-                    // Xorshift, George Marsaglia, 2003.
-                    odd ^= odd << 13;
-                    odd ^= odd >> 7;
-                    odd ^= odd << 17;
-                    odd.to_le_bytes()[0]
-                })
-                .collect();
-            samples.push(&text, 1);
-        }
-        assert!(samples.train(BYTES_MAX).is_none());
+        assert!(samples([(b"{}".to_vec(), 1)]).train(BYTES_MAX).is_none());
+        let mut odd = 0x9e37_79b9_7f4a_7c15;
+        // As much as a training takes.
+        let samples = samples((0..300).map(|_| (noise(&mut odd, 27_000), 1)));
+        assert!(samples.train(128 << 10).is_none());
     }
 
     #[test]
     fn the_same_samples_make_the_same_dictionary() {
-        let mut samples = Samples::default();
-        for id in 0..50 {
-            samples.push(&body(id, (id % 7) * 30..(id % 7) * 30 + 60), 1 + id);
-        }
-        assert_eq!(samples.train(BYTES_MAX), samples.train(BYTES_MAX));
+        let samples = samples((0..50).map(|id| {
+            let frames = (id % 7) * 30..(id % 7) * 30 + 60;
+            (body(id, frames), 1 + id)
+        }));
+        let dictionary = samples.train(BYTES_MAX);
+        assert!(dictionary.is_some());
+        assert_eq!(dictionary, samples.train(BYTES_MAX));
     }
 }

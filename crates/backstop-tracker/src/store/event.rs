@@ -173,7 +173,7 @@ impl Store {
     }
 }
 
-/// Dictionaries that were read lately; each is about 100 KiB, twice that once prepared.
+/// Dictionaries that were read lately; each is up to 128 KiB, three to four times that once prepared.
 #[derive(Debug)]
 pub(super) struct Dictionaries(Mutex<Recent<u32, Arc<Dictionary>>>);
 

@@ -27,9 +27,17 @@ const ALERTS_DROPPED_MAX: i64 = 500;
 const TRAINING_EVENTS_MIN: i64 = 200;
 /// A project has outgrown its dictionary when it has this many times the events.
 const TRAINING_GROWTH: i64 = 10;
-/// More samples take longer than they gain; memory for training is about five times this.
-const TRAINING_BYTES_MAX: usize = 4 << 20;
-const TRAINING_BODIES_MAX: usize = 300;
+/// More samples take longer than they gain; memory for training is about three times this.
+const TRAINING_BYTES_MAX: usize = 8 << 20;
+const TRAINING_ISSUES_MAX: usize = 300;
+/// Bodies of an issue, if there are few issues; more of the same say nothing new.
+const TRAINING_PER_ISSUE_MAX: usize = 30;
+/// An issue with so many times the events of others is a storm.
+const STORM: i64 = 8;
+/// So many bodies of it are taken at least, because what one body has alone is of no use.
+const STORM_BODIES_MIN: usize = 6;
+/// Of so many bodies the last is put aside to judge by.
+const PUT_ASIDE: usize = 6;
 /// Larger bodies would leave no room for others.
 const SAMPLE_BYTES_MAX: usize = TRAINING_BYTES_MAX / 8;
 /// Twice this saves a few hundredths more.
@@ -211,7 +219,10 @@ impl Store {
             return Ok(None);
         };
         // Bodies that have nothing in common give no dictionary; an empty one says "tried".
-        let bytes = self.samples(project)?.train(DICTIONARY_BYTES_MAX);
+        let bytes = self
+            .samples(project)?
+            .train(DICTIONARY_BYTES_MAX)
+            .filter(|bytes| Dictionary::new(0, bytes.clone()).is_some());
         let bytes = bytes.unwrap_or_default();
         let mut sum = flate2::Crc::new();
         sum.update(&bytes);
@@ -228,7 +239,8 @@ impl Store {
         Ok(Some((project, self.dictionary(id)?)))
     }
 
-    /// Gathers bodies of a project, the same number of each of its latest issues.
+    /// Gathers bodies of a project's latest issues, the same number of each but for storms, as long as
+    /// there is room.
     fn samples(&self, project: ProjectId) -> Result<Samples, Error> {
         let issues = self.read(|tx| {
             Ok(tx
@@ -236,15 +248,21 @@ impl Store {
                     "SELECT id, events FROM issue INDEXED BY issue_list WHERE project = ? AND status = 0
                      ORDER BY last_seen DESC LIMIT ?",
                 )?
-                .query_map((project, TRAINING_BODIES_MAX as i64), |row| {
+                .query_map((project, TRAINING_ISSUES_MAX as i64), |row| {
                     Ok((IssueId(row.get(0)?), row.get::<_, i64>(1)?))
                 })?
                 .collect::<Result<Vec<_>, _>>()?)
         })?;
-        let mut samples = Samples::default();
-        let per_issue = (TRAINING_BODIES_MAX / issues.len().max(1)).max(1);
+        let (mut samples, mut number) = (Samples::default(), 0);
+        let all: i64 = issues.iter().map(|(_, events)| events).sum();
+        let average = all / issues.len().max(1) as i64;
+        let usual = (TRAINING_ISSUES_MAX / issues.len().max(1)).min(TRAINING_PER_ISSUE_MAX);
         for (issue, events) in issues {
-            let lines = self.issue_events(issue, None, per_issue)?;
+            let wanted = match events > STORM * average {
+                true => usual.max(STORM_BODIES_MIN),
+                false => usual,
+            };
+            let lines = self.issue_events(issue, None, wanted)?;
             let each = events / lines.len().max(1) as i64;
             // Among issues with few events the one with most is so by chance.
             let weight = u32::try_from(each.max(1).isqrt()).unwrap_or(u32::MAX);
@@ -260,7 +278,11 @@ impl Store {
                 if samples.bytes() + event.json.len() > TRAINING_BYTES_MAX {
                     return Ok(samples);
                 }
-                samples.push(&event.json, weight);
+                number += 1;
+                match number % PUT_ASIDE {
+                    0 => samples.put_aside(&event.json, weight),
+                    _ => samples.learn(&event.json, weight),
+                }
             }
         }
         Ok(samples)
