@@ -127,7 +127,7 @@ split; nothing is changed, and a server may go on running.")]
 /// Where the store is.
 #[derive(Debug, Clone, Args)]
 pub(crate) struct Data {
-    /// The data directory; made if it is missing
+    /// The data directory; `serve`, `demo` and `create` make it if it is missing
     #[arg(
         long,
         env = "BACKSTOP_DATA",
