@@ -190,6 +190,9 @@ impl Samples {
                 continue;
             };
             let now = self.weigh(&worth, best.body.0, range);
+            if now.worth == 0 {
+                continue;
+            }
             if windows.peek().is_some_and(|next| now < *next) {
                 windows.push(now);
                 continue;

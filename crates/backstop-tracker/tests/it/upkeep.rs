@@ -73,6 +73,51 @@ fn counts_get_coarser_with_age_and_keep_their_sums() {
     assert_eq!(bench.store.check(false).unwrap().findings, []);
 }
 
+/// Returns the size of all packed bodies.
+fn body_bytes(bench: &Bench) -> u64 {
+    let metrics = bench.digest.metrics();
+    let line = metrics
+        .lines()
+        .find(|line| line.starts_with("backstop_store_bodies_bytes "))
+        .unwrap();
+    line.rsplit_once(' ').unwrap().1.parse().unwrap()
+}
+
+#[test]
+fn a_storm_among_hundreds_of_issues_is_packed_as_one_reference() {
+    let mut bench = Bench::new();
+    // Nobody else has this, and it cannot be packed by itself.
+    let own: String = (1..400_u64)
+        .map(|number| format!("{:x}", number.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
+        .collect();
+    let storm = |bench: &mut Bench, events: usize| {
+        for _ in 0..events {
+            let mut event = bench.event("StormError");
+            event.extra.get_mut().insert("trail".to_owned(), json!(own));
+            bench.submit(&[event]);
+        }
+    };
+    storm(&mut bench, 30);
+    let events: Vec<Event> = (0..320_u32)
+        .map(|number| {
+            let letter = |part: u32| char::from(b'a' + (part % 26) as u8);
+            bench.event(&format!(
+                "Quiet{}{}Error",
+                letter(number / 26),
+                letter(number)
+            ))
+        })
+        .collect();
+    bench.submit(&events);
+    bench.pass_minutes(1);
+    storm(&mut bench, 1);
+    bench.digest.maintain(bench.now).unwrap();
+    let before = body_bytes(&bench);
+    storm(&mut bench, 10);
+    let each = (body_bytes(&bench) - before) / 10;
+    assert!(each < 200, "{each} bytes of {}", own.len());
+}
+
 #[test]
 fn a_trained_dictionary_shrinks_bodies_and_old_ones_stay_readable() {
     let mut bench = Bench::new();
@@ -80,24 +125,16 @@ fn a_trained_dictionary_shrinks_bodies_and_old_ones_stay_readable() {
     for _ in 0..250 {
         bench.send("PaymentError");
     }
-    let bytes = |bench: &Bench| {
-        let metrics = bench.digest.metrics();
-        let line = metrics
-            .lines()
-            .find(|line| line.starts_with("backstop_store_bodies_bytes "))
-            .unwrap();
-        line.rsplit_once(' ').unwrap().1.parse::<u64>().unwrap()
-    };
-    let before = bytes(&bench);
+    let before = body_bytes(&bench);
     bench.digest.maintain(bench.now).unwrap();
     let mut bench = bench.restart();
     let later: Vec<_> = (0..251)
         .map(|_| bench.send("PaymentError").event_id)
         .collect();
     assert!(
-        (bytes(&bench) - before) * 2 < before,
+        (body_bytes(&bench) - before) * 2 < before,
         "{before} {}",
-        bytes(&bench)
+        body_bytes(&bench)
     );
     for id in later.iter().chain([&first.event_id]) {
         let event = bench.store.event(bench.project.id, *id).unwrap();
