@@ -1,9 +1,7 @@
-//! Every endpoint, answer, limit and account of ingest, on a real socket.
+//! Every endpoint, answer and account of ingest, on a real socket.
 
 use std::io::{Read, Write};
-use std::net::{Shutdown, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
+use std::net::TcpStream;
 
 use base64::Engine as _;
 use serde_json::{Value, json};
@@ -11,16 +9,17 @@ use serde_json::{Value, json};
 use crate::server::{Answer, Server, says};
 
 /// A server with one project.
-struct Ingest {
-    server: Server,
-    project: Value,
-    token: String,
+pub(crate) struct Ingest {
+    pub(crate) server: Server,
+    pub(crate) project: Value,
+    pub(crate) token: String,
 }
 
-const ID: &str = "9ec79c33ec9942ab8353589fcb2e04dc";
+/// The id of an event.
+pub(crate) const ID: &str = "9ec79c33ec9942ab8353589fcb2e04dc";
 
 impl Ingest {
-    fn start() -> Ingest {
+    pub(crate) fn start() -> Ingest {
         let server = Server::start();
         let project = server.project("shop");
         let token = server.token();
@@ -31,32 +30,32 @@ impl Ingest {
         }
     }
 
-    fn key(&self) -> &str {
+    pub(crate) fn key(&self) -> &str {
         self.project["key"].as_str().expect("a key")
     }
 
-    fn path(&self, endpoint: &str) -> String {
+    pub(crate) fn path(&self, endpoint: &str) -> String {
         format!(
             "/api/{}/{endpoint}",
             self.project["id"].as_str().expect("an id")
         )
     }
 
-    fn auth(&self) -> String {
+    pub(crate) fn auth(&self) -> String {
         format!(
             "Sentry sentry_version=7, sentry_key={}, sentry_client=test/1",
             self.key()
         )
     }
 
-    fn post(&self, endpoint: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
+    pub(crate) fn post(&self, endpoint: &str, headers: &[(&str, &str)], body: &[u8]) -> Answer {
         let auth = self.auth();
         let mut all = vec![("X-Sentry-Auth", auth.as_str())];
         all.extend(headers);
         self.server.post(&self.path(endpoint), &all, body)
     }
 
-    fn envelope(&self, items: &[(Value, &[u8])]) -> Answer {
+    pub(crate) fn envelope(&self, items: &[(Value, &[u8])]) -> Answer {
         let mut body = format!("{}\n", json!({"event_id": ID})).into_bytes();
         for (header, payload) in items {
             let mut header = header.clone();
@@ -68,7 +67,7 @@ impl Ingest {
         self.post("envelope/", &[], &body)
     }
 
-    fn settings(&self, settings: &Value) {
+    pub(crate) fn settings(&self, settings: &Value) {
         let arguments = ["project", "settings", "shop", "--org", "acme", "--set"];
         let text = settings.to_string();
         let mut arguments = arguments.to_vec();
@@ -76,19 +75,19 @@ impl Ingest {
         says(&arguments, self.server.data.path());
     }
 
-    fn api(&self, path: &str) -> Value {
+    pub(crate) fn api(&self, path: &str) -> Value {
         let path = format!("/api/0/projects/acme/shop/{path}");
         let answer = self.server.api(&path, &self.token);
         assert_eq!(answer.status, 200, "{path}: {}", answer.text());
         answer.json()
     }
 
-    fn event(&self, id: &str) -> Value {
+    pub(crate) fn event(&self, id: &str) -> Value {
         self.api(&format!("events/{id}/json/"))
     }
 
     /// Returns outcomes as `reason=count`, sorted.
-    fn outcomes(&self) -> Vec<String> {
+    pub(crate) fn outcomes(&self) -> Vec<String> {
         let outcomes = self.api("outcomes/");
         let mut lines: Vec<String> = outcomes
             .as_array()
@@ -690,98 +689,6 @@ fn jobs_give_signs_of_life_by_plain_http() {
     );
 }
 
-/// A form as crash reporters send it.
-fn form(parts: &[(&str, &[u8])]) -> Vec<u8> {
-    let mut body = Vec::new();
-    for (disposition, bytes) in parts {
-        body.extend(
-            format!("--cut\r\nContent-Disposition: form-data; {disposition}\r\n\r\n").bytes(),
-        );
-        body.extend(*bytes);
-        body.extend(b"\r\n");
-    }
-    body.extend(b"--cut--\r\n");
-    body
-}
-
-const FORM: (&str, &str) = ("Content-Type", "multipart/form-data; boundary=cut");
-
-#[test]
-fn a_minidump_is_a_crash_with_a_file() {
-    let ingest = Ingest::start();
-    let event = json!({"event_id": ID, "release": "native@1", "tags": {"a": "b"}});
-    let crumbs = [
-        json!({"message": "second", "timestamp": "2026-11-22T10:00:02Z"}),
-        json!({"message": "first", "timestamp": "2026-11-22T10:00:01Z"}),
-    ];
-    let pack = |value: &Value| rmp_serde::to_vec(value).unwrap();
-    let (event, crumb1, crumb2) = (pack(&event), pack(&crumbs[0]), pack(&crumbs[1]));
-    let body = form(&[
-        ("name=\"guid\"", b"abc"),
-        (
-            "name=\"upload_file_minidump\"; filename=\"a.dmp\"",
-            b"MDMP\x93\xa7\0\0",
-        ),
-        (
-            "name=\"__sentry-event\"; filename=\"__sentry-event\"",
-            &event,
-        ),
-        (
-            "name=\"__sentry-breadcrumb1\"; filename=\"__sentry-breadcrumb1\"",
-            &crumb1,
-        ),
-        (
-            "name=\"__sentry-breadcrumb2\"; filename=\"__sentry-breadcrumb2\"",
-            &crumb2,
-        ),
-    ]);
-    let path = format!("{}?sentry_key={}", ingest.path("minidump/"), ingest.key());
-    let answer = ingest.server.post(&path, &[FORM], &body);
-    assert_eq!(
-        (answer.status, answer.text()),
-        (200, "9ec79c33-ec99-42ab-8353-589fcb2e04dc".to_owned())
-    );
-    assert!(
-        answer
-            .header("content-type")
-            .unwrap()
-            .starts_with("text/plain")
-    );
-    let stored = ingest.event(ID);
-    assert_eq!(stored["level"], "fatal");
-    assert_eq!(
-        stored["exception"]["values"][0]["mechanism"]["type"],
-        "minidump"
-    );
-    assert_eq!(stored["breadcrumbs"]["values"][0]["message"], "first");
-    assert_eq!(stored["extra"]["guid"], "abc");
-    assert_eq!(stored["release"], "native@1");
-    let more = form(&[("name=\"log\"; filename=\"x.log\"", b"line\r\n")]);
-    let path = ingest.path(&format!("events/{ID}/attachments/"));
-    let path = format!("{path}?sentry_key={}", ingest.key());
-    assert_eq!(ingest.server.post(&path, &[FORM], &more).status, 201);
-    let files = ingest.api(&format!("events/{ID}/attachments/"));
-    let files: Vec<_> = files
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|file| (&file["name"], &file["type"], &file["size"]))
-        .collect();
-    assert_eq!(
-        files,
-        [
-            (&json!("a.dmp"), &json!("event.minidump"), &json!(8)),
-            (&json!("x.log"), &json!("event.attachment"), &json!(6))
-        ]
-    );
-    let none = ingest.post("minidump/", &[FORM], &form(&[("name=\"a\"", b"b")]));
-    assert_eq!(
-        (none.status, none.json()["detail"].as_str()),
-        (400, Some("missing minidump"))
-    );
-    assert_eq!(ingest.post("minidump/", &[], b"MDMP").status, 415);
-}
-
 #[test]
 fn security_reports_of_both_forms() {
     let ingest = Ingest::start();
@@ -823,287 +730,6 @@ fn security_reports_of_both_forms() {
             "Blocked 'script' from 'inline'"
         ]
     );
-}
-
-/// Opens a connection and sends the head of an envelope that announces a body.
-fn begin(ingest: &Ingest, length: usize) -> TcpStream {
-    let mut socket = TcpStream::connect(ingest.server.url.trim_start_matches("http://")).unwrap();
-    socket
-        .set_read_timeout(Some(Duration::from_secs(60)))
-        .unwrap();
-    write!(
-        socket,
-        "POST {} HTTP/1.1\r\nHost: x\r\nX-Sentry-Auth: {}\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n",
-        ingest.path("envelope/"),
-        ingest.auth()
-    )
-    .unwrap();
-    socket
-}
-
-fn status_of(socket: &mut TcpStream) -> String {
-    let mut answer = String::new();
-    socket.read_to_string(&mut answer).unwrap();
-    answer.split(' ').nth(1).unwrap_or_default().to_owned()
-}
-
-#[test]
-fn a_sender_that_stops_in_the_middle_leaves_nothing_behind() {
-    let ingest = Ingest::start();
-    let mut socket = begin(&ingest, 1000);
-    socket
-        .write_all(b"{}\n{\"type\":\"event\"}\n{\"message\":")
-        .unwrap();
-    socket.shutdown(Shutdown::Both).unwrap();
-    // Many that only begin do not keep others from sending.
-    let idle: Vec<TcpStream> = (0..200).map(|_| begin(&ingest, 1000)).collect();
-    assert_eq!(
-        ingest.post("store/", &[], b"{\"message\":\"m\"}").status,
-        200
-    );
-    drop(idle);
-    assert_eq!(ingest.api("issues/").as_array().unwrap().len(), 1);
-}
-
-#[test]
-fn too_much_is_refused_before_it_is_read() {
-    let ingest = Ingest::start();
-    let mut socket = begin(&ingest, 10_000_000_000);
-    assert_eq!(status_of(&mut socket), "413");
-    assert_eq!(
-        ingest.post("store/", &[], b"{\"message\":\"m\"}").status,
-        200
-    );
-    assert_eq!(ingest.outcomes(), ["accepted=1", "too_large:request=1"]);
-}
-
-/// Zeros that a bomb's repeated part becomes.
-const STEP_BYTES: usize = 1 << 20;
-/// So many parts are more than ten gigabytes.
-const STEPS: usize = 10 * 1024;
-
-/// Bodies of ten gigabytes of zeros, by the endpoint and the content encoding.
-fn bombs() -> Vec<(&'static str, &'static str, Vec<u8>)> {
-    let zeros = vec![0_u8; STEP_BYTES];
-    // A flush ends at a whole byte, so that the part after the first one can be repeated.
-    let repeat = |bytes: &[u8], first: usize| {
-        let mut bomb = bytes[..first].to_vec();
-        bomb.extend(bytes[first..].repeat(STEPS));
-        bomb
-    };
-    let mut zlib = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::best());
-    zlib.write_all(&zeros).unwrap();
-    zlib.flush().unwrap();
-    let first = zlib.get_ref().len();
-    zlib.write_all(&zeros).unwrap();
-    zlib.flush().unwrap();
-    let zlib = repeat(zlib.get_ref(), first);
-    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::best());
-    gzip.write_all(&zeros).unwrap();
-    let gzip = gzip.finish().unwrap().repeat(STEPS);
-    let zstd = zstd::encode_all(&zeros[..], 1).unwrap().repeat(STEPS);
-    // Made by the reference encoder: the first part and every other one, of 16 MiB each.
-    let mut brotli = b"\xcb\xff\xff\x3f\x00\x24\x00\xe2\xb1\x40\x72\xef\xff\xf8\xff\xff\x07\x80\x04\x40\x1c\x16\x80\xee\xfd\x9f\x01".to_vec();
-    brotli.extend(
-        b"\xfc\xff\xff\x03\x40\x02\x20\x0e\x0b\x40\xf7\xfe\x8f\xff\xff\x7f\x00\x48\x00\xc4\x61\x01\xe8\xde\xff\x19"
-            .repeat(STEPS / 16),
-    );
-    let base64 = base64::engine::general_purpose::STANDARD.encode(&zlib);
-    // Without the two bytes of its header, zlib is raw deflate.
-    let raw = zlib[2..].to_vec();
-    vec![
-        ("envelope/", "gzip", gzip.clone()),
-        ("envelope/", "deflate", zlib.clone()),
-        ("envelope/", "deflate", raw),
-        ("envelope/", "br", brotli),
-        ("envelope/", "zstd", zstd),
-        // Without a header that says which.
-        ("envelope/", "", gzip),
-        ("store/", "", zlib),
-        ("store/", "", base64.into_bytes()),
-    ]
-}
-
-#[test]
-fn bombs_cost_no_more_than_their_limit_and_others_are_served() {
-    let ingest = Ingest::start();
-    let event = || ingest.post("store/", &[], b"{\"message\":\"m\"}").status;
-    assert_eq!(event(), 200);
-    let before = ingest.server.memory_peak();
-    let done = AtomicBool::new(false);
-    let others = std::thread::scope(|scope| {
-        let others = scope.spawn(|| {
-            let mut sent = 1;
-            loop {
-                // One more after the last bomb, so that there is one in any case.
-                let last = done.load(Ordering::Relaxed);
-                assert_eq!(event(), 200);
-                sent += 1;
-                if last {
-                    return sent;
-                }
-            }
-        });
-        for (endpoint, encoding, body) in bombs() {
-            let answer = ingest.post(endpoint, &[("Content-Encoding", encoding)], &body);
-            assert!(body.len() < 20_000_000, "{encoding}: {}", body.len());
-            let detail = answer.text();
-            assert_eq!(answer.status, 413, "{endpoint} {encoding}: {detail}");
-        }
-        let items = "{\"type\":\"event\",\"length\":2}\n{}\n".repeat(1_000_000);
-        let answer = ingest.post("envelope/", &[], format!("{{}}\n{items}").as_bytes());
-        assert_eq!(answer.status, 413);
-        assert_eq!(
-            answer.json()["detail"],
-            "the envelope has more than 1000 items"
-        );
-        done.store(true, Ordering::Relaxed);
-        others.join().unwrap()
-    });
-    let peak = ingest.server.memory_peak();
-    println!(
-        "memory: {} MiB before, {} MiB at most",
-        before >> 20,
-        peak >> 20
-    );
-    // One body as it came and as it was decoded, and what the allocator makes of that.
-    assert!(peak < 400 << 20, "{peak}");
-    let outcomes = [
-        format!("accepted={others}"),
-        "too_large:request=9".to_owned(),
-    ];
-    assert_eq!(ingest.outcomes(), outcomes);
-}
-
-#[test]
-fn chunked_bodies_need_no_length() {
-    let ingest = Ingest::start();
-    let mut socket = TcpStream::connect(ingest.server.url.trim_start_matches("http://")).unwrap();
-    write!(
-        socket,
-        "POST {}?sentry_key={} HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n",
-        ingest.path("store/"),
-        ingest.key()
-    )
-    .unwrap();
-    for piece in ["{\"mess", "age\":\"m\"", "}"] {
-        write!(socket, "{:x}\r\n{piece}\r\n", piece.len()).unwrap();
-    }
-    socket.write_all(b"0\r\n\r\n").unwrap();
-    assert_eq!(status_of(&mut socket), "200");
-}
-
-/// A crash as Unreal Engine's reporter sends it: names in 260 bytes, all of it in one zlib stream.
-fn unreal_crash(files: &[(&str, &[u8])]) -> Vec<u8> {
-    let mut crash = Vec::new();
-    let text = |crash: &mut Vec<u8>, text: &str| {
-        crash.extend(260_u32.to_le_bytes());
-        crash.extend(text.bytes());
-        crash.resize(crash.len() + 260 - text.len(), 0);
-    };
-    let header = |crash: &mut Vec<u8>, count: usize| {
-        text(crash, "UE4CC-Windows-1");
-        text(crash, "UE4CC-Windows-1.ue4crash");
-        crash.extend(0_u32.to_le_bytes());
-        crash.extend(u32::try_from(count).unwrap().to_le_bytes());
-    };
-    header(&mut crash, 0);
-    for (number, (name, content)) in (0_u32..).zip(files) {
-        crash.extend(number.to_le_bytes());
-        text(&mut crash, name);
-        crash.extend(u32::try_from(content.len()).unwrap().to_le_bytes());
-        crash.extend(*content);
-    }
-    header(&mut crash, files.len());
-    let mut zlib = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
-    zlib.write_all(&crash).unwrap();
-    zlib.finish().unwrap()
-}
-
-#[test]
-fn a_crash_of_unreal_engine_is_an_event_with_files() {
-    let ingest = Ingest::start();
-    let context = format!(
-        "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<FGenericCrashContext><RuntimeProperties>\
-         <UserName>bruno</UserName><GameName>UE4-&lt;Yet&gt;</GameName>\
-         <ErrorMessage>Access violation &amp; more</ErrorMessage></RuntimeProperties>\
-         <EngineData><RHI.RHIName>D3D11</RHI.RHIName></EngineData>\
-         <GameData><level>seven</level><__sentry>{{\"event_id\":\"{ID}\",\"release\":\"game@1\"}}</__sentry></GameData>\
-         </FGenericCrashContext>"
-    );
-    let crash = unreal_crash(&[
-        ("CrashContext.runtime-xml", context.as_bytes()),
-        ("Game.log", b"LogInit: started"),
-        ("UE4Minidump.dmp", b"MDMP\x93\xa7\0\0"),
-    ]);
-    let path = ingest.path(&format!("unreal/{}/", ingest.key()));
-    let from = format!("{path}?AppID=CrashReporter&UserID=login%7Cepic%7Cmachine");
-    let answer = ingest.server.post(&from, &[], &crash);
-    assert_eq!(
-        (answer.status, answer.text()),
-        (200, "9ec79c33-ec99-42ab-8353-589fcb2e04dc".to_owned())
-    );
-    let stored = ingest.event(ID);
-    assert_eq!(stored["level"], "fatal");
-    assert_eq!(stored["release"], "game@1");
-    assert_eq!(stored["user"]["id"], "login");
-    assert_eq!(stored["user"]["username"], "bruno");
-    assert_eq!(stored["contexts"]["unreal"]["GameName"], "UE4-<Yet>");
-    assert_eq!(stored["contexts"]["game"], json!({"level": "seven"}));
-    assert_eq!(stored["contexts"]["engine"]["RHI.RHIName"], "D3D11");
-    assert_eq!(stored["tags"]["machine_id"], "machine");
-    let files = ingest.api(&format!("events/{ID}/attachments/"));
-    let mut files: Vec<_> = files
-        .as_array()
-        .unwrap()
-        .iter()
-        .map(|file| {
-            (
-                file["name"].as_str().unwrap(),
-                file["type"].as_str().unwrap(),
-            )
-        })
-        .collect();
-    files.sort_unstable();
-    assert_eq!(
-        files,
-        [
-            ("CrashContext.runtime-xml", "event.attachment"),
-            ("Game.log", "event.attachment"),
-            ("UE4Minidump.dmp", "event.minidump"),
-        ]
-    );
-    let exception = &stored["exception"]["values"][0];
-    assert_eq!(exception["value"], "Access violation & more");
-
-    // Newer engines write `CR1`, one header and the files.
-    let mut newer = b"CR1".to_vec();
-    for text in ["UECC-Windows-1", "UECC-Windows-1.uecrash"] {
-        newer.extend(u32::try_from(text.len()).unwrap().to_le_bytes());
-        newer.extend(text.bytes());
-    }
-    newer.extend([0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0, 0]);
-    newer.extend([8, 0, 0, 0]);
-    newer.extend(b"Game.log");
-    newer.extend([2, 0, 0, 0]);
-    newer.extend(b"ok");
-    let mut zlib = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::fast());
-    zlib.write_all(&newer).unwrap();
-    let answer = ingest.server.post(&path, &[], &zlib.finish().unwrap());
-    assert_eq!(answer.status, 200, "{}", answer.text());
-    let files = ingest.api(&format!(
-        "events/{}/attachments/",
-        answer.text().replace('-', "")
-    ));
-    assert_eq!(files[0]["name"], "Game.log");
-
-    for (wrong, status) in [(&b"nonsense"[..], 400), (&crash[..crash.len() / 2], 400)] {
-        let refused = ingest.server.post(&path, &[], wrong);
-        assert_eq!(refused.status, status);
-        assert!(refused.json()["detail"].is_string(), "{}", refused.text());
-    }
-    let elsewhere = ingest.path("unreal/0123456789abcdef0123456789abcdef/");
-    assert_eq!(ingest.server.post(&elsewhere, &[], &crash).status, 403);
 }
 
 #[test]
